@@ -1,0 +1,303 @@
+//! Acquiring: a turn in the local queue, then asking the servers until they grant.
+//!
+//! Each step that must be undone when its caller goes away is a guard: [`Waiting`] a place in the queue, [`Asking`] the
+//! front of it with whatever was sent from there. Time limits simply drop the future.
+
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::manager::Shared;
+use crate::release::Release;
+use crate::table::{Entered, Granted, Hold, Nanos, Turn, nanos};
+use crate::{
+    AcquireError, BackendError, ErrorKind, GrantReply, GrantRequest, Lease, LeaseBackend, LeaseOptions, Owner,
+    Resource, keeper,
+};
+
+/// Asks once.
+pub(crate) async fn once<B: LeaseBackend>(
+    shared: &Arc<Shared<B>>,
+    resource: &B::Resource,
+    options: &Arc<LeaseOptions>,
+) -> Result<Option<Lease>, AcquireError> {
+    let at_front = match shared.table.enter(resource, options, false) {
+        Entered::Front => true,
+        Entered::Beside => false,
+        Entered::Busy | Entered::Behind { .. } => return Ok(None),
+        Entered::ShutDown => return Err(shut_down(resource)),
+    };
+    let mut asking = Asking::new(shared, resource, options, at_front, false);
+    match asking.ask().await {
+        Ok(Asked::Granted(lease)) => Ok(Some(lease)),
+        Ok(Asked::Refused { .. }) => Ok(None),
+        Err(source) => Err(failed(resource, source)),
+    }
+}
+
+/// Waits for at most `limit`.
+pub(crate) async fn within<B: LeaseBackend>(
+    shared: &Arc<Shared<B>>,
+    resource: &B::Resource,
+    options: &Arc<LeaseOptions>,
+    limit: Duration,
+) -> Result<Lease, AcquireError> {
+    let mut work = pin!(waiting(shared, resource, options));
+    if let Ok(result) = timeout(limit, &mut work).await {
+        return result;
+    }
+    Err(match shared.table.heard(resource.queue()) {
+        Some(Ok(())) => AcquireError::TimedOut { name: resource.name().clone(), waited: limit },
+        Some(Err(source)) => failed(resource, source),
+        None => failed(resource, BackendError::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
+    })
+}
+
+/// Waits as long as it takes.
+pub(crate) async fn waiting<B: LeaseBackend>(
+    shared: &Arc<Shared<B>>,
+    resource: &B::Resource,
+    options: &Arc<LeaseOptions>,
+) -> Result<Lease, AcquireError> {
+    let politely = match shared.table.enter(resource, options, true) {
+        Entered::Front | Entered::Beside => false,
+        Entered::ShutDown | Entered::Busy => return Err(shut_down(resource)),
+        Entered::Behind { ticket, turn } => {
+            let mut waiting = Waiting { shared, queue: resource.queue(), ticket, turn, told: false };
+            match waiting.turn().await {
+                Turn::Ask { politely } => politely,
+                Turn::Handed(hold) => return Ok(Lease::new(hold, shared.clone())),
+                Turn::Failed(source) => return Err(failed(resource, source)),
+                Turn::ShutDown => return Err(shut_down(resource)),
+            }
+        }
+    };
+    Asking::new(shared, resource, options, true, true).until_granted(politely).await
+}
+
+fn shut_down<R: Resource>(resource: &R) -> AcquireError {
+    AcquireError::ShutDown { name: resource.name().clone() }
+}
+
+fn failed<R: Resource>(resource: &R, source: BackendError) -> AcquireError {
+    AcquireError::Backend { name: resource.name().clone(), source }
+}
+
+/// A place in the local queue. Dropped, it is left, and a turn that came meanwhile is passed on.
+struct Waiting<'a, B: LeaseBackend> {
+    shared: &'a Arc<Shared<B>>,
+    queue: &'a Arc<str>,
+    ticket: u64,
+    turn: oneshot::Receiver<Turn>,
+    told: bool,
+}
+
+impl<B: LeaseBackend> Waiting<'_, B> {
+    async fn turn(&mut self) -> Turn {
+        let turn = (&mut self.turn).await;
+        self.told = true;
+        turn.unwrap_or(Turn::ShutDown)
+    }
+}
+
+impl<B: LeaseBackend> Drop for Waiting<'_, B> {
+    fn drop(&mut self) {
+        if self.told || self.shared.table.leave(self.queue, self.ticket) {
+            return;
+        }
+        match self.turn.try_recv() {
+            Ok(Turn::Ask { politely }) => self.shared.table.pass_front(self.queue, politely),
+            Ok(Turn::Handed(hold)) => drop(Lease::new(hold, self.shared.clone())),
+            Ok(Turn::Failed(_) | Turn::ShutDown) | Err(_) => {}
+        }
+    }
+}
+
+/// One who asks the servers. Dropped before it is granted, what was sent is undone and the front is passed on.
+struct Asking<'a, B: LeaseBackend> {
+    shared: &'a Arc<Shared<B>>,
+    resource: &'a B::Resource,
+    options: &'a Arc<LeaseOptions>,
+    owner: Owner,
+    at_front: bool,
+    waits: bool,
+    /// How many tokens the latest request reserves.
+    tokens: NonZeroU32,
+    /// When the latest request was sent.
+    sent: Nanos,
+    in_flight: Option<InFlight>,
+    /// Whether the servers may hold something of this owner's: a grant whose reply was lost, or a place in a queue.
+    in_doubt: bool,
+}
+
+type InFlight = BoxFuture<'static, Result<GrantReply, BackendError>>;
+
+enum Asked {
+    Granted(Lease),
+    Refused { ends_within: Option<Duration> },
+}
+
+impl<'a, B: LeaseBackend> Asking<'a, B> {
+    fn new(
+        shared: &'a Arc<Shared<B>>,
+        resource: &'a B::Resource,
+        options: &'a Arc<LeaseOptions>,
+        at_front: bool,
+        waits: bool,
+    ) -> Self {
+        keeper::start(shared);
+        Self {
+            shared,
+            resource,
+            options,
+            owner: Owner::random(),
+            at_front,
+            waits,
+            tokens: NonZeroU32::MIN,
+            sent: 0,
+            in_flight: None,
+            in_doubt: false,
+        }
+    }
+
+    async fn until_granted(mut self, politely: bool) -> Result<Lease, AcquireError> {
+        let mut delays = self.options.retry.delays();
+        let mut delay = || delays.next().unwrap_or_default();
+        let mut outage_since = None;
+        if politely {
+            self.pause(delay()).await;
+        }
+        loop {
+            if self.shared.table.is_closing() {
+                return Err(shut_down(self.resource));
+            }
+            match self.ask().await {
+                Ok(Asked::Granted(lease)) => return Ok(lease),
+                Ok(Asked::Refused { ends_within }) => {
+                    outage_since = None;
+                    self.shared.table.note(self.resource.queue(), Ok(()));
+                    let at_most = ends_within.map_or(Duration::MAX, |end| end + Duration::from_millis(1));
+                    self.wait(delay().min(at_most)).await;
+                }
+                Err(source) => {
+                    let since = *outage_since.get_or_insert(self.sent);
+                    let outage = self.shared.now().saturating_sub(since);
+                    if !source.kind().is_transient() || outage >= nanos(self.options.max_outage) {
+                        self.at_front = false;
+                        self.shared.table.fail_queue(self.resource.queue(), &source);
+                        return Err(failed(self.resource, source));
+                    }
+                    debug!(name = %self.resource.name(), error = %source, "asking again");
+                    self.shared.table.note(self.resource.queue(), Err(source));
+                    self.pause(delay()).await;
+                }
+            }
+        }
+    }
+
+    /// Asks once.
+    async fn ask(&mut self) -> Result<Asked, BackendError> {
+        if !self.in_doubt {
+            let others_wait = self.resource.is_exclusive() && self.shared.table.behind(self.resource.queue()).0;
+            self.tokens = if others_wait { self.options.token_range() } else { NonZeroU32::MIN };
+        }
+        let (shared, resource, owner) = (self.shared.clone(), self.resource.clone(), self.owner);
+        let (ttl, tokens) = (self.options.ttl, self.tokens);
+        let asks_again_within = self.waits.then(|| self.options.retry.longest());
+        self.sent = self.shared.now();
+        let request = self.in_flight.insert(Box::pin(async move {
+            shared.backend.grant(GrantRequest { resource: &resource, owner, ttl, tokens, asks_again_within }).await
+        }));
+        let reply = request.as_mut().await;
+        self.in_flight = None;
+        match reply {
+            Ok(GrantReply::Granted { first_token }) => {
+                let now = self.shared.now();
+                let deadline = self.shared.deadline(self.sent, ttl);
+                if now >= deadline {
+                    self.in_doubt = true;
+                    return Err(BackendError::new(
+                        ErrorKind::TimedOut,
+                        format!("the grant took longer than the time to live of {ttl:?}: choose a longer one"),
+                    ));
+                }
+                Ok(Asked::Granted(self.granted(first_token.get(), tokens.get(), now, deadline)))
+            }
+            Ok(GrantReply::Refused { ends_within, queued }) => {
+                self.in_doubt = queued;
+                Ok(Asked::Refused { ends_within })
+            }
+            Err(error) => {
+                self.in_doubt |= error.kind().is_transient();
+                Err(error)
+            }
+        }
+    }
+
+    fn granted(&mut self, first: u64, count: u32, now: Nanos, deadline: Nanos) -> Lease {
+        let hold: Arc<Hold> = self.shared.table.granted(Granted {
+            resource: self.resource.clone(),
+            owner: self.owner,
+            options: self.options.clone(),
+            tokens: first..first + u64::from(count),
+            sent: self.sent,
+            now,
+            deadline,
+            at_front: self.at_front,
+        });
+        self.at_front = false;
+        self.in_doubt = false;
+        Lease::new(hold, self.shared.clone())
+    }
+
+    /// Waits for the strategy's sign that asking is worth it, or for a release in this process.
+    async fn wait(&mut self, at_most: Duration) {
+        let poke = self.shared.table.behind(self.resource.queue()).1;
+        tokio::select! {
+            () = self.shared.backend.wait(self.resource, self.owner, at_most) => {}
+            () = poke.notified() => {}
+        }
+    }
+
+    /// Waits, unless the manager is shut down.
+    async fn pause(&mut self, delay: Duration) {
+        let poke = self.shared.table.behind(self.resource.queue()).1;
+        let _ = timeout(delay, poke.notified()).await;
+    }
+}
+
+impl<B: LeaseBackend> Drop for Asking<'_, B> {
+    fn drop(&mut self) {
+        let at_front = self.at_front;
+        if self.in_flight.is_none() && !self.in_doubt {
+            if at_front {
+                self.shared.table.pass_front(self.resource.queue(), false);
+            }
+            return;
+        }
+        let until = self.sent + nanos(self.options.ttl);
+        let shared = self.shared.clone();
+        let release = Release { shared, resource: self.resource.clone(), owner: self.owner, until, at_front };
+        self.shared.in_background(undo(release, self.in_flight.take(), self.in_doubt));
+    }
+}
+
+/// Lets a request run to its end, then gives back what it may have brought.
+async fn undo<B: LeaseBackend>(release: Release<B>, in_flight: Option<InFlight>, in_doubt: bool) {
+    if let Some(request) = in_flight
+        && let Ok(GrantReply::Refused { queued: false, .. }) = request.await
+        && !in_doubt
+    {
+        if release.at_front {
+            release.shared.table.pass_front(release.resource.queue(), false);
+        }
+        return;
+    }
+    release.until_confirmed().await;
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod backend;
+mod clock;
+mod error;
+mod keeper;
+mod latch;
+mod lease;
+mod lock;
+mod manager;
+pub mod memory;
+mod options;
+mod release;
+mod sync;
+mod table;
+mod token;
+
+pub use backend::{
+    GrantReply, GrantRequest, LeaseBackend, Owner, OwnerHex, ReleaseOutcome, ReleaseReply, RenewReply, Renewal,
+    Resource,
+};
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use error::{AcquireError, BackendError, ErrorKind, LeaseLost, LostReason, ReleaseError};
+pub use lease::Lease;
+pub use lock::Lock;
+pub use manager::{LeaseManager, ManagedLock};
+pub use options::{Backoff, InvalidTtl, LeaseOptions};
+pub use token::FencingToken;

@@ -1,0 +1,132 @@
+//! Giving back: at once where the caller waits for it, and in the background until it is confirmed or over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::manager::Shared;
+use crate::table::{GivenUp, Hold, Nanos};
+use crate::{BackendError, Backoff, LeaseBackend, Owner, ReleaseError, ReleaseOutcome, ReleaseReply, Resource};
+
+type Reply = Result<ReleaseReply, BackendError>;
+
+/// What is to be given back on the servers.
+pub(crate) struct Release<B: LeaseBackend> {
+    pub(crate) shared: Arc<Shared<B>>,
+    pub(crate) resource: B::Resource,
+    pub(crate) owner: Owner,
+    /// When it has ended by itself.
+    pub(crate) until: Nanos,
+    /// Whether the next in the local queue waits for it.
+    pub(crate) at_front: bool,
+}
+
+/// Gives up a hold whose holder waits for the outcome.
+pub(crate) async fn explicit<B: LeaseBackend>(
+    shared: Arc<Shared<B>>,
+    hold: Arc<Hold>,
+) -> Result<ReleaseOutcome, ReleaseError> {
+    let (release, lost) = match shared.table.give_up(&hold, shared.now()) {
+        None | Some(GivenUp::HandedOver) => return Ok(ReleaseOutcome::Released),
+        Some(GivenUp::Remote { resource, owner, until, lost, at_front }) => {
+            (Release { shared, resource, owner, until, at_front }, lost)
+        }
+    };
+    let mut attempt = Attempt { reply: release.send(), release: Some(release) };
+    let reply = attempt.reply.as_mut().await;
+    let Some(mut release) = attempt.release.take() else { return Ok(ReleaseOutcome::Released) };
+    match reply {
+        Ok(reply) => {
+            release.confirmed(reply);
+            let held_to_the_end = lost.is_none() || reply.outcome != ReleaseOutcome::Released;
+            Ok(if held_to_the_end { reply.outcome } else { ReleaseOutcome::AlreadyExpired })
+        }
+        Err(source) => {
+            let error = release.unconfirmed(source);
+            let shared = release.shared.clone();
+            if error.source.kind().is_transient() {
+                shared.in_background(release.until_confirmed());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Gives up a hold that was dropped.
+pub(crate) fn in_background<B: LeaseBackend>(shared: &Arc<Shared<B>>, hold: &Hold) {
+    if let Some(GivenUp::Remote { resource, owner, until, at_front, .. }) = shared.table.give_up(hold, shared.now()) {
+        let release = Release { shared: shared.clone(), resource, owner, until, at_front };
+        shared.in_background(release.until_confirmed());
+    }
+}
+
+/// A release that somebody waits for. If they stop waiting, it goes on in the background.
+struct Attempt<B: LeaseBackend> {
+    reply: BoxFuture<'static, Reply>,
+    release: Option<Release<B>>,
+}
+
+impl<B: LeaseBackend> Drop for Attempt<B> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            let reply = std::mem::replace(&mut self.reply, Box::pin(std::future::pending()));
+            let shared = release.shared.clone();
+            shared.in_background(release.after(reply));
+        }
+    }
+}
+
+impl<B: LeaseBackend> Release<B> {
+    fn send(&self) -> BoxFuture<'static, Reply> {
+        let (shared, resource, owner) = (self.shared.clone(), self.resource.clone(), self.owner);
+        Box::pin(async move { shared.backend.release(&resource, owner).await })
+    }
+
+    /// Goes on with a release that is under way.
+    async fn after(mut self, reply: BoxFuture<'static, Reply>) {
+        match reply.await {
+            Ok(reply) => self.confirmed(reply),
+            Err(source) => {
+                self.unconfirmed(source);
+                self.until_confirmed().await;
+            }
+        }
+    }
+
+    /// Sends it, again and again, until it is confirmed or no longer needed.
+    pub(crate) async fn until_confirmed(mut self) {
+        let mut delays = Backoff::default().delays();
+        loop {
+            let error = match self.send().await {
+                Ok(reply) => return self.confirmed(reply),
+                Err(source) => self.unconfirmed(source),
+            };
+            if !error.source.kind().is_transient() || self.left() == Duration::ZERO {
+                warn!(%error, "gave up releasing");
+                self.shared.unconfirmed.lock().push(error);
+                return;
+            }
+            debug!(%error, "releasing again");
+            sleep(delays.next().unwrap_or_default().min(self.left())).await;
+        }
+    }
+
+    fn confirmed(&self, reply: ReleaseReply) {
+        self.shared.table.released(&self.resource, self.at_front, reply.wanted);
+    }
+
+    /// The next in the queue need not wait any longer for servers that do not answer.
+    fn unconfirmed(&mut self, source: BackendError) -> ReleaseError {
+        if std::mem::take(&mut self.at_front) {
+            self.shared.table.pass_front(self.resource.queue(), false);
+        }
+        ReleaseError { name: self.resource.name().clone(), ends_within: self.left(), source }
+    }
+
+    fn left(&self) -> Duration {
+        Duration::from_nanos(self.until.saturating_sub(self.shared.now()))
+    }
+}

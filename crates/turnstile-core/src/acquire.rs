@@ -65,20 +65,22 @@ pub(crate) async fn waiting<B: LeaseBackend>(
     resource: &B::Resource,
     options: &Arc<LeaseOptions>,
 ) -> Result<Lease, AcquireError> {
-    let politely = match shared.table.enter(resource, options, true) {
-        Entered::Front | Entered::Beside => false,
+    let after = match shared.table.enter(resource, options, true) {
+        Entered::Front | Entered::Beside => Duration::ZERO,
         Entered::ShutDown | Entered::Busy => return Err(shut_down(resource)),
         Entered::Behind { ticket, turn } => {
+            // What stands in front may have been left by a runtime that ended.
+            keeper::start(shared);
             let mut waiting = Waiting { shared, queue: resource.queue(), ticket, turn, told: false };
             match waiting.turn().await {
-                Turn::Ask { politely } => politely,
+                Turn::Ask { after } => after,
                 Turn::Handed(hold) => return Ok(Lease::new(hold, shared.clone())),
                 Turn::Failed(source) => return Err(failed(resource, source)),
                 Turn::ShutDown => return Err(shut_down(resource)),
             }
         }
     };
-    Asking::new(shared, resource, options, true, true).until_granted(politely).await
+    Asking::new(shared, resource, options, true, true).until_granted(after).await
 }
 
 fn shut_down<R: Resource>(resource: &R) -> AcquireError {
@@ -112,7 +114,7 @@ impl<B: LeaseBackend> Drop for Waiting<'_, B> {
             return;
         }
         match self.turn.try_recv() {
-            Ok(Turn::Ask { politely }) => self.shared.table.pass_front(self.queue, politely),
+            Ok(Turn::Ask { after }) => self.shared.table.pass_front(self.queue, after),
             Ok(Turn::Handed(hold)) => drop(Lease::new(hold, self.shared.clone())),
             Ok(Turn::Failed(_) | Turn::ShutDown) | Err(_) => {}
         }
@@ -166,12 +168,12 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
         }
     }
 
-    async fn until_granted(mut self, politely: bool) -> Result<Lease, AcquireError> {
+    async fn until_granted(mut self, after: Duration) -> Result<Lease, AcquireError> {
         let mut delays = self.options.retry.delays();
         let mut delay = || delays.next().unwrap_or_default();
         let mut outage_since = None;
-        if politely {
-            self.pause(delay()).await;
+        if !after.is_zero() {
+            self.pause(after.min(self.options.retry.longest())).await;
         }
         loop {
             if self.shared.table.is_closing() {
@@ -204,7 +206,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
     /// Asks once.
     async fn ask(&mut self) -> Result<Asked, BackendError> {
         if !self.in_doubt {
-            let others_wait = self.resource.is_exclusive() && self.shared.table.behind(self.resource.queue()).0;
+            let others_wait = self.resource.is_exclusive() && self.shared.table.others_wait(self.resource.queue());
             self.tokens = if others_wait { self.options.token_range() } else { NonZeroU32::MIN };
         }
         let (shared, resource, owner) = (self.shared.clone(), self.resource.clone(), self.owner);
@@ -230,7 +232,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
                 Ok(Asked::Granted(self.granted(first_token.get(), tokens.get(), now, deadline)))
             }
             Ok(GrantReply::Refused { ends_within, queued }) => {
-                self.in_doubt = queued;
+                self.in_doubt |= queued;
                 Ok(Asked::Refused { ends_within })
             }
             Err(error) => {
@@ -258,7 +260,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
 
     /// Waits for the strategy's sign that asking is worth it, or for a release in this process.
     async fn wait(&mut self, at_most: Duration) {
-        let poke = self.shared.table.behind(self.resource.queue()).1;
+        let poke = self.shared.table.poke(self.resource.queue());
         tokio::select! {
             () = self.shared.backend.wait(self.resource, self.owner, at_most) => {}
             () = poke.notified() => {}
@@ -267,7 +269,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
 
     /// Waits, unless the manager is shut down.
     async fn pause(&mut self, delay: Duration) {
-        let poke = self.shared.table.behind(self.resource.queue()).1;
+        let poke = self.shared.table.poke(self.resource.queue());
         let _ = timeout(delay, poke.notified()).await;
     }
 }
@@ -277,27 +279,31 @@ impl<B: LeaseBackend> Drop for Asking<'_, B> {
         let at_front = self.at_front;
         if self.in_flight.is_none() && !self.in_doubt {
             if at_front {
-                self.shared.table.pass_front(self.resource.queue(), false);
+                self.shared.table.pass_front(self.resource.queue(), Duration::ZERO);
             }
             return;
         }
-        let until = self.sent + nanos(self.options.ttl);
+        let ttl = nanos(self.options.ttl);
+        let until = self.sent + ttl;
         let shared = self.shared.clone();
         let release = Release { shared, resource: self.resource.clone(), owner: self.owner, until, at_front };
-        self.shared.in_background(undo(release, self.in_flight.take(), self.in_doubt));
+        self.shared.in_background(undo(release, self.in_flight.take(), self.in_doubt, ttl));
     }
 }
 
 /// Lets a request run to its end, then gives back what it may have brought.
-async fn undo<B: LeaseBackend>(release: Release<B>, in_flight: Option<InFlight>, in_doubt: bool) {
-    if let Some(request) = in_flight
-        && let Ok(GrantReply::Refused { queued: false, .. }) = request.await
-        && !in_doubt
-    {
-        if release.at_front {
-            release.shared.table.pass_front(release.resource.queue(), false);
+async fn undo<B: LeaseBackend>(mut release: Release<B>, in_flight: Option<InFlight>, in_doubt: bool, ttl: Nanos) {
+    if let Some(request) = in_flight {
+        let brought_nothing = match request.await {
+            Ok(GrantReply::Refused { queued, .. }) => !queued,
+            Ok(GrantReply::Granted { .. }) => false,
+            Err(error) => !error.kind().is_transient(),
+        };
+        if brought_nothing && !in_doubt {
+            return;
         }
-        return;
+        // It may have been carried out as late as now.
+        release.until = release.until.max(release.shared.now() + ttl);
     }
     release.until_confirmed().await;
 }

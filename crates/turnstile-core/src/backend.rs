@@ -165,15 +165,15 @@ pub enum ReleaseOutcome {
 pub struct ReleaseReply {
     /// What became of the lease.
     pub outcome: ReleaseOutcome,
-    /// Whether somebody of another process asked for it lately: then this process lets it go before it asks again.
-    pub wanted: bool,
+    /// Somebody of another process waits for it, and asks again within this time: this one does not ask before.
+    pub wanted_within: Option<Duration>,
 }
 
 impl ReleaseReply {
     /// A reply of that outcome.
     #[must_use]
-    pub const fn new(outcome: ReleaseOutcome, wanted: bool) -> Self {
-        Self { outcome, wanted }
+    pub const fn new(outcome: ReleaseOutcome, wanted_within: Option<Duration>) -> Self {
+        Self { outcome, wanted_within }
     }
 }
 

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -19,48 +17,53 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Starts the task where there is none, if there is a runtime to start it on.
 pub(crate) fn start<B: LeaseBackend>(shared: &Arc<Shared<B>>) {
-    if shared.table.needs_keeper() {
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(keep(Alive(shared.clone())))),
-            Err(_) => shared.table.no_keeper(),
-        }
+    if !shared.table.has_keeper()
+        && let Ok(runtime) = Handle::try_current()
+        && shared.table.needs_keeper()
+    {
+        drop(runtime.spawn(keep(Alive { shared: shared.clone(), ended: false })));
     }
 }
 
 /// Tells the table when the task ends otherwise than by its own will: its runtime was shut down.
-struct Alive<B: LeaseBackend>(Arc<Shared<B>>);
+struct Alive<B: LeaseBackend> {
+    shared: Arc<Shared<B>>,
+    ended: bool,
+}
 
 impl<B: LeaseBackend> Drop for Alive<B> {
     fn drop(&mut self) {
-        self.0.table.no_keeper();
+        if !self.ended {
+            self.shared.table.no_keeper();
+        }
     }
 }
 
-async fn keep<B: LeaseBackend>(alive: Alive<B>) {
-    let shared = &alive.0;
-    let mut chores = FuturesUnordered::new();
-    let mut renewals = FuturesUnordered::new();
+/// Chores and renewals are tasks of their own: should a strategy panic in one, the others go on.
+async fn keep<B: LeaseBackend>(mut alive: Alive<B>) {
+    let shared = alive.shared.clone();
     loop {
         let now = shared.now();
         let mut due = shared.table.due(now);
         for hold in &due.expired {
             warn!(name = %hold.name, token = %hold.token, "lease lost: {}", LostReason::Expired);
         }
-        chores.extend(due.chores);
+        for chore in due.chores {
+            tokio::spawn(chore);
+        }
         while !due.renewals.is_empty() {
             let rest = due.renewals.split_off(due.renewals.len().min(BATCH));
-            renewals.push(renew(shared.clone(), std::mem::replace(&mut due.renewals, rest)));
+            tokio::spawn(renew(shared.clone(), std::mem::replace(&mut due.renewals, rest)));
         }
         let pause = due.next.map_or(LONGEST_SLEEP, |next| Duration::from_nanos(next.saturating_sub(now)));
         tokio::select! {
             () = sleep(pause.min(LONGEST_SLEEP)) => {
-                if due.idle && chores.is_empty() && renewals.is_empty() && shared.table.keeper_may_end() {
+                alive.ended = due.idle && shared.table.keeper_may_end();
+                if alive.ended {
                     return;
                 }
             }
             () = shared.table.wake.notified() => {}
-            Some(()) = chores.next() => {}
-            Some(()) = renewals.next() => {}
         }
     }
 }
@@ -81,6 +84,7 @@ async fn renew<B: LeaseBackend>(shared: Arc<Shared<B>>, batch: Vec<(u64, Renewal
             warn!(name = %hold.name, token = %hold.token, "lease lost: {}", LostReason::Revoked);
         }
     }
+    shared.table.wake.notify_one();
     if let Some(error) = replies.iter().find_map(|reply| reply.as_ref().err()) {
         debug!(%error, leases = batch.len(), "a renewal failed; it is sent again until the deadline");
     }

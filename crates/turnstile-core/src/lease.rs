@@ -68,10 +68,7 @@ impl Lease {
     /// How long it is held at least, unless the servers lose it: by the local clock, without I/O. Zero once lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        match self.hold.latch.reason() {
-            Some(_) => Duration::ZERO,
-            None => Duration::from_nanos(self.hold.deadline().saturating_sub(self.now())),
-        }
+        self.left().unwrap_or_default()
     }
 
     /// Whether it is still held: a cheap gate, without I/O, before each side effect.
@@ -79,13 +76,7 @@ impl Lease {
     /// # Errors
     /// When it is lost, why. From then on it stays so.
     pub fn check(&self) -> Result<(), LeaseLost> {
-        if self.now() >= self.hold.deadline() {
-            self.hold.latch.trip(LostReason::Expired);
-        }
-        match self.hold.latch.reason() {
-            None => Ok(()),
-            Some(reason) => Err(LeaseLost { name: self.hold.name.clone(), reason }),
-        }
+        self.left().map(drop).map_err(|reason| LeaseLost { name: self.hold.name.clone(), reason })
     }
 
     /// Resolves when it is lost, and at once if it is already. It may outlive the lease: after a release or a drop it
@@ -128,8 +119,13 @@ impl Lease {
         self.home.clone().release(self.hold.clone()).await
     }
 
-    fn now(&self) -> u64 {
-        nanos(self.home.clock().now())
+    /// How long it is still held; trips it when that is no time at all.
+    fn left(&self) -> Result<Duration, LostReason> {
+        let left = self.hold.deadline().saturating_sub(nanos(self.home.clock().now()));
+        if left == 0 {
+            self.hold.latch.trip(LostReason::Expired);
+        }
+        self.hold.latch.reason().map_or(Ok(Duration::from_nanos(left)), Err)
     }
 }
 

@@ -4,6 +4,8 @@ mod acquire;
 mod backend;
 mod clock;
 mod error;
+#[cfg(all(test, feature = "_shuttle"))]
+mod interleavings;
 mod keeper;
 mod latch;
 mod lease;

@@ -55,6 +55,11 @@ impl<B: LeaseBackend> LeaseManager<B> {
         &self.shared.backend
     }
 
+    #[cfg(all(test, feature = "_shuttle"))]
+    pub(crate) fn table(&self) -> &Table<B::Resource> {
+        &self.shared.table
+    }
+
     /// The lock on `resource`. It sends nothing yet.
     pub fn lock(&self, resource: B::Resource, options: LeaseOptions) -> ManagedLock<B> {
         ManagedLock { manager: self.clone(), resource, options: Arc::new(options) }

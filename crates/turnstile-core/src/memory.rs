@@ -45,7 +45,8 @@ struct State {
 struct Key {
     held: Option<Held>,
     tokens: u64,
-    wanted_until: Duration,
+    /// Who was refused last and asks again, until then.
+    wanted: Option<(Owner, Duration)>,
 }
 
 struct Held {
@@ -124,11 +125,12 @@ impl LeaseBackend for MemoryServer {
             }
             Some(held) => {
                 if let Some(time) = request.asks_again_within {
-                    key.wanted_until = now + time;
+                    key.wanted = Some((request.owner, now + time));
                 }
                 GrantReply::Refused { ends_within: Some(held.until - now), queued: false }
             }
             None => {
+                key.wanted = key.wanted.filter(|&(owner, _)| owner != request.owner);
                 let first_token = key.tokens + 1;
                 key.tokens += u64::from(request.tokens.get());
                 key.held = Some(Held { owner: request.owner, first_token, until: now + request.ttl });
@@ -160,7 +162,8 @@ impl LeaseBackend for MemoryServer {
                 }
                 Some(_) => ReleaseOutcome::TakenOver,
             };
-            ReleaseReply::new(outcome, key.wanted_until > now)
+            let wanted_within = key.wanted.and_then(|(_, until)| until.checked_sub(now));
+            ReleaseReply::new(outcome, wanted_within.filter(|time| !time.is_zero()))
         })
     }
 }

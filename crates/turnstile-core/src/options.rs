@@ -24,7 +24,7 @@ impl Backoff {
 
     /// The longest delay, its random part included.
     pub(crate) fn longest(&self) -> Duration {
-        self.max * 2
+        self.max.saturating_mul(2)
     }
 
     /// Endless delays, from the shortest on.
@@ -39,9 +39,9 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 2 ms to 50 ms.
+    /// From 1 ms to 16 ms.
     fn default() -> Self {
-        Self::new(Duration::from_millis(2), Duration::from_millis(50))
+        Self::new(Duration::from_millis(1), Duration::from_millis(16))
     }
 }
 

@@ -11,9 +11,13 @@ use crate::manager::Shared;
 use crate::table::{GivenUp, Hold, Nanos};
 use crate::{BackendError, Backoff, LeaseBackend, Owner, ReleaseError, ReleaseOutcome, ReleaseReply, Resource};
 
+/// What a shutdown returns at the most; the log has all.
+const MOST_UNCONFIRMED: usize = 1_000;
+
 type Reply = Result<ReleaseReply, BackendError>;
 
-/// What is to be given back on the servers.
+/// What is to be given back on the servers. However it ends, by its runtime's end too, the next in the local queue
+/// gets its turn.
 pub(crate) struct Release<B: LeaseBackend> {
     pub(crate) shared: Arc<Shared<B>>,
     pub(crate) resource: B::Resource,
@@ -106,7 +110,10 @@ impl<B: LeaseBackend> Release<B> {
             };
             if !error.source.kind().is_transient() || self.left() == Duration::ZERO {
                 warn!(%error, "gave up releasing");
-                self.shared.unconfirmed.lock().push(error);
+                let mut unconfirmed = self.shared.unconfirmed.lock();
+                if unconfirmed.len() < MOST_UNCONFIRMED {
+                    unconfirmed.push(error);
+                }
                 return;
             }
             debug!(%error, "releasing again");
@@ -114,19 +121,30 @@ impl<B: LeaseBackend> Release<B> {
         }
     }
 
-    fn confirmed(&self, reply: ReleaseReply) {
-        self.shared.table.released(&self.resource, self.at_front, reply.wanted);
+    fn confirmed(&mut self, reply: ReleaseReply) {
+        let at_front = std::mem::take(&mut self.at_front);
+        self.shared.table.released(&self.resource, at_front, reply.wanted_within.unwrap_or_default());
     }
 
     /// The next in the queue need not wait any longer for servers that do not answer.
     fn unconfirmed(&mut self, source: BackendError) -> ReleaseError {
-        if std::mem::take(&mut self.at_front) {
-            self.shared.table.pass_front(self.resource.queue(), false);
-        }
+        self.leave_front();
         ReleaseError { name: self.resource.name().clone(), ends_within: self.left(), source }
+    }
+
+    fn leave_front(&mut self) {
+        if std::mem::take(&mut self.at_front) {
+            self.shared.table.pass_front(self.resource.queue(), Duration::ZERO);
+        }
     }
 
     fn left(&self) -> Duration {
         Duration::from_nanos(self.until.saturating_sub(self.shared.now()))
+    }
+}
+
+impl<B: LeaseBackend> Drop for Release<B> {
+    fn drop(&mut self) {
+        self.leave_front();
     }
 }

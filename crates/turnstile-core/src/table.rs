@@ -10,6 +10,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, oneshot};
@@ -74,9 +75,9 @@ pub(crate) struct Granted<R> {
 
 /// What a waiter in a queue is told.
 pub(crate) enum Turn {
-    /// Ask the servers; politely, when another process wants it too.
+    /// Ask the servers, after a while: a waiter of another process goes first.
     Ask {
-        politely: bool,
+        after: Duration,
     },
     /// Here it is, from another task of this process.
     Handed(Arc<Hold>),
@@ -94,8 +95,8 @@ struct Waiter<R> {
 
 struct Queue<R> {
     waiting: VecDeque<Waiter<R>>,
-    /// Wakes the one at the front early, when a lease of this queue was released in this process.
-    poke: Arc<Notify>,
+    /// Wakes the one at the front early, when a lease of this queue was released in this process. Made when needed.
+    poke: Option<Arc<Notify>>,
     /// What the servers said last: held by another, or a failure. `None` as long as they said nothing.
     heard: Option<Result<(), BackendError>>,
 }
@@ -179,7 +180,7 @@ impl<R: Resource> Table<R> {
         let ticket = inner.last_id;
         match inner.queues.entry(resource.queue().clone()) {
             Entry::Vacant(place) => {
-                place.insert(Queue { waiting: VecDeque::new(), poke: Arc::new(Notify::new()), heard: None });
+                place.insert(Queue { waiting: VecDeque::new(), poke: None, heard: None });
                 Entered::Front
             }
             Entry::Occupied(_) if !wait && resource.is_exclusive() => Entered::Busy,
@@ -204,8 +205,8 @@ impl<R: Resource> Table<R> {
     }
 
     /// Leaves the front of a queue to the next in line.
-    pub(crate) fn pass_front(&self, queue: &str, politely: bool) {
-        self.inner.lock().pass_front(queue, politely);
+    pub(crate) fn pass_front(&self, queue: &str, after: Duration) {
+        self.inner.lock().pass_front(queue, after);
     }
 
     /// Leaves the front of a queue, and tells all behind that the servers fail.
@@ -216,12 +217,16 @@ impl<R: Resource> Table<R> {
         }
     }
 
-    /// Whether others wait behind the front, and what wakes the front early.
-    pub(crate) fn behind(&self, queue: &str) -> (bool, Arc<Notify>) {
-        let inner = self.inner.lock();
-        let queue = inner.queues.get(queue);
-        let others = queue.is_some_and(|queue| !queue.waiting.is_empty());
-        (others, queue.map(|queue| queue.poke.clone()).unwrap_or_default())
+    /// Whether others wait behind the front.
+    pub(crate) fn others_wait(&self, queue: &str) -> bool {
+        self.inner.lock().queues.get(queue).is_some_and(|queue| !queue.waiting.is_empty())
+    }
+
+    /// What wakes the front early.
+    pub(crate) fn poke(&self, queue: &str) -> Arc<Notify> {
+        let mut inner = self.inner.lock();
+        let queue = inner.queues.get_mut(queue);
+        queue.map(|queue| queue.poke.get_or_insert_default().clone()).unwrap_or_default()
     }
 
     /// Notes what the servers said to the front, for those whose time runs out.
@@ -251,7 +256,7 @@ impl<R: Resource> Table<R> {
             queue.heard = Some(Ok(()));
         }
         if at_front && !resource.is_exclusive() {
-            inner.pass_front(resource.queue(), false);
+            inner.pass_front(resource.queue(), Duration::ZERO);
         }
         let at_front = at_front && resource.is_exclusive();
         inner.agenda.insert((due, id));
@@ -286,13 +291,13 @@ impl<R: Resource> Table<R> {
         Some(GivenUp::Remote { resource, owner: hold.owner, until, lost, at_front })
     }
 
-    /// After a release on the servers: the next in line may ask.
-    pub(crate) fn released(&self, resource: &R, at_front: bool, wanted: bool) {
+    /// After a release on the servers: the next in line may ask, `after` a while.
+    pub(crate) fn released(&self, resource: &R, at_front: bool, after: Duration) {
         let mut inner = self.inner.lock();
         if at_front {
-            inner.pass_front(resource.queue(), wanted);
-        } else if let Some(queue) = inner.queues.get(&**resource.queue()) {
-            queue.poke.notify_one();
+            inner.pass_front(resource.queue(), after);
+        } else if let Some(Queue { poke: Some(poke), .. }) = inner.queues.get(&**resource.queue()) {
+            poke.notify_one();
         }
     }
 
@@ -301,7 +306,11 @@ impl<R: Resource> Table<R> {
     /// Whether a keeper has to be started: true for the first who asks while there is none. Ask after whatever it is
     /// needed for is in the table.
     pub(crate) fn needs_keeper(&self) -> bool {
-        !self.keeper_alive.load(Ordering::Acquire) && !self.keeper_alive.swap(true, Ordering::AcqRel)
+        !self.has_keeper() && !self.keeper_alive.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.keeper_alive.load(Ordering::Acquire)
     }
 
     /// The keeper ends, if nothing is left to do.
@@ -372,6 +381,9 @@ impl<R: Resource> Table<R> {
         if tenure.hold.latch.reason().is_some() {
             return None;
         }
+        if now >= tenure.hold.deadline() {
+            return inner.lose(id, LostReason::Expired);
+        }
         let every = nanos(tenure.options.renew_every());
         match reply {
             Ok(RenewReply::Renewed) => {
@@ -397,7 +409,9 @@ impl<R: Resource> Table<R> {
             for waiter in queue.waiting.drain(..) {
                 let _ = waiter.turn.send(Turn::ShutDown);
             }
-            queue.poke.notify_one();
+            if let Some(poke) = &queue.poke {
+                poke.notify_one();
+            }
         }
     }
 
@@ -405,7 +419,7 @@ impl<R: Resource> Table<R> {
         self.inner.lock().closing
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "_shuttle"))]
     pub(crate) fn is_idle(&self) -> bool {
         self.inner.lock().is_idle()
     }
@@ -416,7 +430,7 @@ const EARLY: Nanos = 100_000_000;
 /// A failed renewal is sent again no sooner.
 const MIN_RETRY: Nanos = 5_000_000;
 
-pub(crate) fn nanos(duration: std::time::Duration) -> Nanos {
+pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -429,10 +443,10 @@ impl<R: Resource> Inner<R> {
         self.tenures.is_empty() && self.queues.is_empty() && self.chores.is_empty()
     }
 
-    fn pass_front(&mut self, name: &str, politely: bool) {
+    fn pass_front(&mut self, name: &str, after: Duration) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         while let Some(next) = queue.waiting.pop_front() {
-            if next.turn.send(Turn::Ask { politely }).is_ok() {
+            if next.turn.send(Turn::Ask { after }).is_ok() {
                 return;
             }
         }
@@ -449,7 +463,8 @@ impl<R: Resource> Inner<R> {
         }
         let Some(queue) = self.queues.get_mut(&**tenure.resource.queue()) else { return false };
         while let Some(next) = queue.waiting.front() {
-            if !next.resource.is_exclusive() || next.options != *options {
+            let same = next.resource.is_exclusive() && next.resource.name() == tenure.resource.name();
+            if !same || next.options != *options {
                 return false;
             }
             let Some(token) = tenure.tokens.next() else { return false };
@@ -472,7 +487,7 @@ impl<R: Resource> Inner<R> {
         let first = hold.latch.trip(reason);
         if std::mem::take(&mut tenure.at_front) {
             let queue = tenure.resource.queue().clone();
-            self.pass_front(&queue, false);
+            self.pass_front(&queue, Duration::ZERO);
         }
         first.then_some(hold)
     }

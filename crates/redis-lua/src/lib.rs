@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod classify;
+mod client;
+mod connection;
+mod error;
+mod guarded_write;
+mod names;
+mod script;
+mod source;
+
+pub use builder::ClientBuilder;
+pub use client::{Client, Dedicated};
+pub use error::Error;
+pub use guarded_write::{GuardedWrite, Written};
+pub use names::{Key, Name, NameError};
+/// The Redis client underneath, for its types: `ToRedisArgs`, `FromRedisValue`, `cmd`.
+pub use redis;
+pub use script::{Invocation, Script};

@@ -1,0 +1,156 @@
+//! How leases are granted, renewed and released on one Redis: a script and a round trip each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis_lua::{Client, Key, Script, redis};
+use turnstile_core::{
+    BackendError, ErrorKind, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseOptions, Owner, ReleaseOutcome,
+    ReleaseReply, RenewReply, Renewal,
+};
+
+use crate::resource::LockResource;
+
+static GRANT_EXCLUSIVE: Script = Script::new("grant_exclusive", include_str!("lua/grant_exclusive.lua"));
+static GRANT_SHARED: Script = Script::new("grant_shared", include_str!("lua/grant_shared.lua"));
+static RENEW_EXCLUSIVE: Script = Script::new("renew_exclusive", include_str!("lua/renew_exclusive.lua"));
+static RENEW_SHARED: Script = Script::new("renew_shared", include_str!("lua/renew_shared.lua"));
+static RELEASE_EXCLUSIVE: Script = Script::new("release_exclusive", include_str!("lua/release_exclusive.lua"));
+static RELEASE_SHARED: Script = Script::new("release_shared", include_str!("lua/release_shared.lua"));
+
+/// How long, in ms, the mark of a waiter outlasts the time within which it asks again.
+const MARK_MARGIN: u64 = 100;
+
+/// How many replicas have to have a grant, and how long to wait for them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replicas {
+    pub(crate) count: u32,
+    pub(crate) within: Duration,
+}
+
+/// The strategy of this crate, for a [`LeaseManager`](turnstile_core::LeaseManager).
+#[derive(Debug)]
+pub struct LockBackend {
+    pub(crate) client: Client,
+    pub(crate) label: String,
+    pub(crate) replicas: Option<Replicas>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl LeaseBackend for LockBackend {
+    type Resource = LockResource;
+
+    async fn grant(&self, request: GrantRequest<'_, LockResource>) -> Result<GrantReply, BackendError> {
+        let (script, suffixes): (_, &[&str]) = if request.resource.is_shared() {
+            (&GRANT_SHARED, &["", "fence", "readers", "waiting", "holder"])
+        } else {
+            (&GRANT_EXCLUSIVE, &["", "fence", "readers", "waiting"])
+        };
+        let asks_again =
+            request.asks_again_within.map_or(0, |within| millis(within.min(LeaseOptions::MAX_TTL)) + MARK_MARGIN);
+        let (granted, number): (bool, i64) = script
+            .keys_of_any_tag(request.resource.keys(suffixes))
+            .arg(request.owner.to_hex().as_ref())
+            .arg(millis(request.ttl))
+            .arg(request.tokens.get())
+            .arg(asks_again)
+            .arg(self.label.as_str())
+            .run(&self.client)
+            .await?;
+        let number = u64::try_from(number).ok();
+        if !granted {
+            return Ok(GrantReply::Refused { ends_within: number.map(Duration::from_millis), queued: false });
+        }
+        self.acknowledged().await?;
+        Ok(GrantReply::Granted { first_token: FencingToken::new(number.unwrap_or_default()) })
+    }
+
+    async fn renew(&self, leases: &[Renewal<LockResource>]) -> Vec<Result<RenewReply, BackendError>> {
+        // One call for each kind of lease; on a cluster, for each slot.
+        let mut calls: BTreeMap<(bool, u16), Vec<usize>> = BTreeMap::new();
+        for (at, lease) in leases.iter().enumerate() {
+            let slot = if self.client.is_cluster() { lease.resource.names()[0].slot() } else { 0 };
+            calls.entry((lease.resource.is_shared(), slot)).or_default().push(at);
+        }
+        let calls = calls.into_iter().map(|((shared, _), places)| async move {
+            let replies = self.renew_together(shared, places.iter().map(|&at| &leases[at])).await;
+            (places, replies)
+        });
+        let mut replies = vec![Ok(RenewReply::NotHeld); leases.len()];
+        for (places, answer) in join_all(calls).await {
+            for (nth, at) in places.into_iter().enumerate() {
+                replies[at] = answer.as_ref().map_err(Clone::clone).map(|renewed| match renewed.get(nth) {
+                    Some(true) => RenewReply::Renewed,
+                    _ => RenewReply::NotHeld,
+                });
+            }
+        }
+        replies
+    }
+
+    async fn release(&self, resource: &LockResource, owner: Owner) -> Result<ReleaseReply, BackendError> {
+        let (script, suffixes): (_, &[&str]) = if resource.is_shared() {
+            (&RELEASE_SHARED, &["readers", "holder", "waiting"])
+        } else {
+            (&RELEASE_EXCLUSIVE, &["", "waiting"])
+        };
+        let call = script.keys_of_any_tag(resource.keys(suffixes)).arg(owner.to_hex().as_ref());
+        let (outcome, mark): (u8, i64) = call.run(&self.client).await?;
+        let outcome = match outcome {
+            2 => ReleaseOutcome::Released,
+            1 => ReleaseOutcome::TakenOver,
+            _ => ReleaseOutcome::AlreadyExpired,
+        };
+        let wanted_within =
+            u64::try_from(mark).ok().map(|mark| Duration::from_millis(mark.saturating_sub(MARK_MARGIN)));
+        Ok(ReleaseReply::new(outcome, wanted_within))
+    }
+}
+
+impl LockBackend {
+    async fn renew_together<'a>(
+        &self,
+        shared: bool,
+        leases: impl ExactSizeIterator<Item = &'a Renewal<LockResource>> + Clone,
+    ) -> Result<Vec<bool>, BackendError> {
+        let (script, suffixes): (_, &[&str]) =
+            if shared { (&RENEW_SHARED, &["readers", "holder"]) } else { (&RENEW_EXCLUSIVE, &[""]) };
+        let mut keys: Vec<Key<'_>> = Vec::with_capacity(leases.len() * suffixes.len());
+        for lease in leases.clone() {
+            keys.extend(lease.resource.keys(suffixes));
+        }
+        let mut call = script.keys_of_any_tag(keys);
+        for lease in leases {
+            call = call.arg(lease.owner.to_hex().as_ref()).arg(millis(lease.ttl));
+            if !shared {
+                call = call.arg(lease.resource.names().len());
+            }
+        }
+        Ok(call.run(&self.client).await?)
+    }
+
+    /// Waits for the replicas that were asked for. A grant that they do not have is asked for again by its owner, or
+    /// undone.
+    async fn acknowledged(&self) -> Result<(), BackendError> {
+        let Some(Replicas { count, within }) = self.replicas else { return Ok(()) };
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(count).arg(millis(within).max(1)); // 0 would be for ever
+        let confirmed: u32 = self.client.run(&wait).await?;
+        if confirmed >= count {
+            return Ok(());
+        }
+        Err(BackendError::new(
+            ErrorKind::NotReady,
+            format!(
+                "{confirmed} of {count} replicas confirmed the grant within {within:?}: see that they are up and \
+                 connected, wait longer, or ask for fewer"
+            ),
+        ))
+    }
+}

@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+pub mod child;
+pub mod proxy;
+pub mod redis;
+
+mod guard;
+mod name;
+mod ports;
+mod runtime;
+mod signals;
+
+pub use name::unique;

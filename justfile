@@ -1,0 +1,79 @@
+# Every command that a person or CI runs here. `./justw` is `just`, fetched first where it is missing.
+
+set positional-arguments
+set ignore-comments
+
+# Features that are off by default and on in all checks. Not `--all-features`: turnstile-core's `_shuttle` replaces its
+# threads and locks by a scheduler's, and is for one test alone.
+features := "--features redis-lua/cluster,redis-lua/sentinel,redis-lua/tls"
+
+# Lists the recipes.
+[private]
+default:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+# Brings what is missing: a C toolchain, redis-server, Java, Maven.
+setup *parts:
+    @scripts/setup.sh "$@"
+
+# What building, and what a Redis for tests need; says nothing when all is there.
+_ready:
+    @[ -n "${TURNSTILE_TEST_REDIS_URL-}" ] && exec scripts/setup.sh --quiet compiler; exec scripts/setup.sh --quiet compiler redis
+
+# Each strategy on real servers, under contention and faults: claims checked, numbers measured.
+lab *args: _ready
+    @cargo run --release -p turnstile-cli -- lab "$@"
+
+# All tests.
+test: unit integration
+
+# Tests that need no server; the core's also under all interleavings of its threads.
+unit: (_setup "compiler")
+    cargo test --workspace {{ features }} --lib --bins
+    cargo test -p turnstile-core --tests
+    cargo test -p turnstile-core --features _shuttle --test interleavings
+
+# Tests on real servers and of whole crates, or those of some crates: `integration redis-lock`.
+integration *crates: _ready
+    #!/bin/sh
+    set -eu
+    [ $# -gt 0 ] || set -- $(ls crates | grep -v turnstile-core) integration-tests
+    targets= # By name and not by `-p CRATE`, with which cargo would build half of the dependencies anew.
+    for crate; do
+        for file in "crates/$crate"/tests/*.rs "$crate"/tests/*.rs; do
+            if [ -e "$file" ]; then targets="$targets --test $(basename "$file" .rs)"; fi
+        done
+    done
+    set -x
+    cargo test --workspace {{ features }} $targets
+
+# The same with all servers in containers; makes a stand-in image where TURNSTILE_REDIS_IMAGE names none.
+containers *crates: (_setup "compiler" "redis" "engine")
+    @scripts/in-containers.sh "{{ just_executable() }}" --justfile "{{ justfile() }}" integration "$@"
+
+# Benchmarks by criterion.
+bench *args: _ready
+    cargo bench -p turnstile-benches "$@"
+
+# Ours and the raw client in pairs; `--json` for one line a pair.
+ratios *args: _ready
+    @cargo bench -p turnstile-benches --bench ratios -- "$@"
+
+# Formatting, clippy, rustdoc and doctests, with no warnings.
+lint: (_setup "compiler")
+    cargo fmt --all --check
+    cargo clippy --workspace {{ features }} --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace {{ features }} --no-deps
+    cargo test --workspace {{ features }} --doc
+
+# The API's documentation, and the book where mdbook is there.
+doc: (_setup "compiler")
+    cargo doc --workspace {{ features }} --no-deps
+    @if command -v mdbook >/dev/null; then mdbook build docs; else echo "docs/ is not built: there is no mdbook (cargo install mdbook)"; fi
+
+# What CI runs.
+ci:
+    .ci/run
+
+_setup *parts:
+    @scripts/setup.sh --quiet "$@"

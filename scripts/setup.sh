@@ -1,0 +1,128 @@
+#!/bin/sh
+# Brings what the recipes need: setup.sh [--quiet] [PART…]
+#   compiler  a C toolchain, for Rust's linking and for librdkafka
+#   redis     redis-server, unless tests have another Redis
+#   kafka     Java 17 or later, and Maven
+#   engine    a Docker engine; only when asked for by name
+# On Debian and Ubuntu it installs what is missing, as root or by a sudo that asks nothing. Elsewhere it names what to
+# install. One line about each thing that it finds or does; with --quiet only about what it does.
+set -eu
+
+quiet=
+if [ "${1-}" = --quiet ]; then
+    quiet=yes
+    shift
+    exec >&2 # Recipes' own output is theirs.
+fi
+parts=${*:-compiler redis kafka}
+missing=  # Debian packages
+others=   # what to install by hand: "what: brew …; dnf …; apk …"
+
+has() { command -v "$1" >/dev/null 2>&1; }
+found() { [ "$quiet" ] || echo "setup: $1: there ($2)"; }
+need() { # WHAT, Debian packages, the same elsewhere
+    echo "setup: $1: missing"
+    missing="$missing $2"
+    others="$others
+  $1: $3"
+}
+
+java_version() { java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'; }
+
+if [ "$(id -u)" = 0 ]; then
+    root=
+elif has sudo && sudo -n true 2>/dev/null; then
+    root="sudo -n"
+else
+    root=none
+fi
+for part in $parts; do
+    case $part in
+    compiler)
+        if has gcc && has g++ && has make; then
+            found "C toolchain" "gcc $(gcc -dumpversion)"
+        elif [ "$(uname)" = Darwin ] && has cc && has make; then
+            found "C toolchain" "cc"
+        else
+            need "C toolchain" "gcc g++ make libc6-dev" "brew: xcode-select --install; dnf: gcc gcc-c++ make; apk: build-base"
+        fi
+        ;;
+    redis)
+        if has "${TURNSTILE_REDIS_SERVER:-redis-server}"; then
+            found Redis "$("${TURNSTILE_REDIS_SERVER:-redis-server}" --version | cut -d' ' -f1-3)"
+        elif { ! has apt-get || [ "$root" = none ]; } && has docker && docker version >/dev/null 2>&1; then
+            found Redis "a Docker engine will run it"
+        else
+            need Redis redis-server "brew: redis; dnf: redis (or valkey); apk: redis"
+        fi
+        ;;
+    kafka)
+        if has java && [ "$(java_version)" -ge 17 ] 2>/dev/null; then
+            found Java "$(java_version)"
+        else
+            need "Java 17 or later" java "brew: openjdk; dnf: java-21-openjdk-headless; apk: openjdk21-jre-headless"
+        fi
+        if has mvn; then
+            found Maven "$(mvn --batch-mode --version 2>/dev/null | sed -n '1s/.*Maven \([0-9.]*\).*/\1/p')"
+        else
+            need Maven maven "brew: maven; dnf: maven; apk: maven"
+        fi
+        ;;
+    engine)
+        if has docker && docker version >/dev/null 2>&1; then
+            found "Docker engine" "it answers"
+        elif has docker && has dockerd; then
+            found "Docker engine" "dockerd, not running"
+        else
+            need "Docker engine" docker.io "brew: --cask docker; dnf: docker; apk: docker"
+        fi
+        ;;
+    *)
+        echo "setup: no part is called '$part'; there are: compiler redis kafka engine" >&2
+        exit 64
+        ;;
+    esac
+done
+[ "$missing" ] || exit 0
+
+if ! has apt-get || [ "$root" = none ]; then
+    echo "setup: please install what is missing:$others" >&2
+    has apt-get && echo "  or on this system, as root: apt-get install$(echo "$missing" | sed 's/ java\>/ default-jre-headless/')" >&2
+    exit 1
+fi
+
+as_root() { $root env DEBIAN_FRONTEND=noninteractive "$@"; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+    as_root "$@" >"$log" 2>&1 || {
+        tail -20 "$log" >&2
+        echo "setup: '$*' failed" >&2
+        exit 1
+    }
+}
+
+quietly apt-get update
+packages=
+for package in $missing; do
+    if [ "$package" = java ]; then
+        package=openjdk-17-jre-headless
+        apt-cache show "$package" >/dev/null 2>&1 || package=openjdk-21-jre-headless
+    fi
+    packages="$packages $package"
+done
+echo "setup: installing$packages"
+
+# Tests start their own servers: none is to run as a service of the system.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy"
+    trap 'rm -f "$log"; as_root rm -f $policy' EXIT
+fi
+# shellcheck disable=SC2086 # a list
+quietly apt-get install --yes --no-install-recommends $packages
+if [ -d /run/systemd/system ]; then
+    case $packages in *redis-server*) as_root systemctl disable --quiet redis-server || true ;; esac
+    case $packages in *docker.io*) as_root systemctl disable --quiet docker.service docker.socket || true ;; esac
+fi
+echo "setup: installed"

@@ -31,7 +31,7 @@ test: unit integration
 unit: (_setup "compiler")
     cargo test --workspace {{ features }} --lib --bins
     cargo test -p turnstile-core --tests
-    cargo test -p turnstile-core --features _shuttle --test interleavings
+    cargo test -p turnstile-core --features _shuttle --lib interleavings
 
 # Tests on real servers and of whole crates, or those of some crates: `integration redis-lock`.
 integration *crates: _ready
@@ -40,8 +40,8 @@ integration *crates: _ready
     [ $# -gt 0 ] || set -- $(ls crates | grep -v turnstile-core) integration-tests
     targets= # By name and not by `-p CRATE`, with which cargo would build half of the dependencies anew.
     for crate; do
-        for file in "crates/$crate"/tests/*.rs "$crate"/tests/*.rs; do
-            if [ -e "$file" ]; then targets="$targets --test $(basename "$file" .rs)"; fi
+        for file in "crates/$crate"/tests/*.rs "$crate"/tests/*.rs "crates/$crate"/tests/*/main.rs; do
+            if [ -e "$file" ]; then targets="$targets --test $(basename "${file%/main.rs}" .rs)"; fi
         done
     done
     set -x

@@ -3,7 +3,7 @@
 //! `cargo run -p redis-lock --example fenced_counter -- redis://127.0.0.1:6379/`
 
 use redis_lock::{Client, Lock, RedisLocks};
-use redis_lua::{GuardedWrite, Name, Written, redis};
+use redis_lua::{GuardedWrite, Name, redis};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -20,11 +20,10 @@ async fn main() -> anyhow::Result<()> {
         tasks.spawn(async move {
             for _ in 0..100 {
                 let lease = lock.acquire().await?;
+                let token = lease.fencing_token();
+                anyhow::ensure!(register.claim(&client, token).await?.is_done(), "we were late");
                 let count: u64 = client.run::<Option<u64>>(redis::cmd("GET").arg(counter.as_key())).await?.unwrap_or(0);
-                match register.set(&client, lease.fencing_token(), count + 1).await? {
-                    Written::Done => {}
-                    refused => anyhow::bail!("we were late: {refused:?}"),
-                }
+                anyhow::ensure!(register.set(&client, token, count + 1).await?.is_done(), "we were late");
                 lease.release().await?;
             }
             anyhow::Ok(())

@@ -111,6 +111,18 @@ impl GuardedWrite {
         run(fields.fold(call, |call, (field, value)| call.arg(field).arg(value)), client).await
     }
 
+    /// Writes nothing, and has older tokens refused from now on. Claim before you read what your write will depend on:
+    /// else a holder from the past may still write between your read and your first write.
+    ///
+    /// # Errors
+    /// See [`Error`]. Where the outcome is unknown, claim again.
+    ///
+    /// # Cancelling
+    /// A claim that was sent is carried out all the same.
+    pub async fn claim(&self, client: &Client, token: FencingToken) -> Result<Written, Error> {
+        run(self.call(&HSET, token)?, client).await
+    }
+
     fn call<'s>(&self, script: &'s Script, token: FencingToken) -> Result<Invocation<'s>, Error> {
         if token > FencingToken::MAX {
             let text = format!("the fencing token {token} is beyond the largest, {}", FencingToken::MAX);

@@ -164,6 +164,25 @@ async fn without_the_guard_an_old_holder_overwrites_a_newer_one() {
 }
 
 #[tokio::test]
+async fn one_who_claims_before_reading_loses_no_update_to_an_older_holder() {
+    let client = client().await;
+    for claims in [true, false] {
+        let counter = name("counter");
+        let guarded = GuardedWrite::new(counter.clone());
+        let (old, new) = (FencingToken::new(1), FencingToken::new(2));
+        if claims {
+            assert!(guarded.claim(&client, new).await.unwrap().is_done());
+        }
+        let read: u64 = client.run::<Option<u64>>(cmd("GET").arg(counter.as_key())).await.unwrap().unwrap_or(0);
+        // The old holder, paused since it read, wakes up.
+        let late = guarded.set(&client, old, 100).await.unwrap();
+        assert!(guarded.set(&client, new, read + 1).await.unwrap().is_done());
+        assert_eq!(late.is_done(), !claims, "without a claim its write is accepted, and then overwritten");
+        assert!(!guarded.claim(&client, old).await.unwrap().is_done());
+    }
+}
+
+#[tokio::test]
 async fn a_guarded_hash_takes_more_fields_than_lua_has_room_for_at_once() {
     let client = client().await;
     let guarded = GuardedWrite::new(name("wide"));

@@ -73,6 +73,8 @@ async fn a_client_follows_the_master_through_a_fail_over() {
     let found: String = promoted.run(cmd("GET").arg(key.as_key())).await.unwrap();
     assert_eq!(found, "after");
 
+    // Sentinel takes a while to call it by that name to everybody.
+    until("a new connection is to be had", async || client.dedicated(None).await.is_ok()).await;
     let mut dedicated = client.dedicated(Some(Duration::from_secs(1))).await.unwrap();
     dedicated.run::<()>(cmd("SET").arg(key.as_key()).arg("by itself")).await.unwrap();
     let mut pubsub = client.pubsub().await.unwrap();

@@ -5,7 +5,8 @@ use std::fmt;
 /// A number that strictly rises with each new grant of the same name.
 ///
 /// Send it along with each side effect, and let the resource refuse a token older than the newest it has seen:
-/// a holder that was paused past its deadline, and does not know it yet, then does no harm.
+/// a holder that was paused past its deadline, and does not know it yet, then does no harm. If what you write depends
+/// on what you read, show the resource your token before the read: it cannot refuse an older one before it saw a newer.
 /// (Kleppmann, *How to do distributed locking*, 2016.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FencingToken(u64);

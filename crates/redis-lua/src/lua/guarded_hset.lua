@@ -1,6 +1,6 @@
 -- Sets fields of a hash, unless its fencing token is older than the newest seen.
 -- KEYS  1 the hash, 2 the newest token
--- ARGV  1 the token, then field and value in turn
+-- ARGV  1 the token, then field and value in turn; none to claim the hash, or string, for this token
 -- Reply {1, newest token} written, {0, newest token} refused
 local newest = tonumber(redis.call('GET', KEYS[2]) or 0)
 local token = tonumber(ARGV[1])

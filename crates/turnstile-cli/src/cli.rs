@@ -1,0 +1,193 @@
+//! The command line. Its help texts are the reference; the README is the manual.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::lab::{LabArgs, WorkerArgs};
+use crate::server::Server;
+
+/// Concurrency control over Redis, for the shell
+#[derive(Parser)]
+#[command(name = "turnstile", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Lock(LockArgs),
+    Who(WhoArgs),
+    Lab(LabArgs),
+    #[command(name = "__exec", hide = true)]
+    Exec(ExecArgs),
+    #[command(hide = true)]
+    LabWorker(WorkerArgs),
+}
+
+/// Run a command while holding a lock
+///
+/// Waits for the lock, runs the command, keeps the lock renewed meanwhile, and gives it back when the command ends. If
+/// the lock is lost, the command is ended before another holder can get it. The command is run as it stands, without a
+/// shell.
+#[derive(Args)]
+#[command(after_help = LOCK_EXIT, after_long_help = LOCK_HELP)]
+pub struct LockArgs {
+    /// What to lock: 1 to 1,024 bytes of printable text, such as orders/42
+    #[arg(value_name = "NAME")]
+    pub first_name: String,
+
+    /// Lock this name too: all or none of them, never in a deadlock. May be repeated
+    #[arg(long = "name", value_name = "NAME", conflicts_with = "shared")]
+    pub more_names: Vec<String>,
+
+    /// Wait at most this long for the lock, such as 10s or 500ms; 0 is -n. Otherwise as long as it takes
+    #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub wait: Option<Duration>,
+
+    /// Do not wait: give up at once if the lock is held
+    #[arg(short, long = "no-wait", conflicts_with = "wait")]
+    pub no_wait: bool,
+
+    /// The exit code when the lock is not acquired
+    #[arg(short = 'E', long, value_name = "CODE", default_value_t = crate::exit::NOT_ACQUIRED)]
+    pub conflict_exit_code: u8,
+
+    /// Share the lock with others that do so too; it excludes, and is excluded by, those without -s
+    #[arg(short, long)]
+    pub shared: bool,
+
+    /// How long the lock outlives this process if it dies, or loses the server. It is renewed each third of it
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+
+    /// What to do with the command when the lock is lost
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnLost::Term)]
+    pub on_lost: OnLost,
+
+    /// With --on-lost term, the time from TERM to KILL; at most half of --ttl. [default: 5s, or a third of --ttl if
+    /// that is less]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub grace: Option<Duration>,
+
+    #[command(flatten)]
+    pub server: Server,
+
+    /// Tell what happens as JSON, one event a line, on stderr
+    #[arg(long, conflicts_with_all = ["verbose", "quiet"])]
+    pub json: bool,
+
+    /// Tell on stderr when it waits, acquires and releases
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Do not even tell that the lock was not acquired; the exit code does
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// What becomes of the command when the lock is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnLost {
+    /// SIGTERM early enough that SIGKILL, after --grace, still comes before the lock ends
+    Term,
+    /// SIGKILL, just before the lock ends
+    Kill,
+    /// Let it run on, without the lock
+    Ignore,
+}
+
+/// Show who holds a lock
+///
+/// Exit code: 0 if it is held, 1 if it is free; 64 and above as `turnstile lock` has them. What it shows may have
+/// changed by the time you read it: do not decide by it, use `turnstile lock -n`.
+#[derive(Args)]
+#[command(after_help = WHO_HELP)]
+pub struct WhoArgs {
+    /// The name of the lock
+    pub name: String,
+
+    #[command(flatten)]
+    pub server: Server,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The inner half of `lock`: becomes the command.
+#[derive(Args)]
+pub struct ExecArgs {
+    /// The process that holds the lock.
+    #[arg(long)]
+    pub parent: i32,
+
+    /// Whether to outlive it.
+    #[arg(long)]
+    pub outlive: bool,
+
+    /// Tell errors as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// The command.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+const LOCK_EXIT: &str = "\
+Exit codes: the command's own, or 128+n if signal n ended it; 75 not acquired (or -E), 79 lock lost,
+69 server out of reach, 77 refused by it, 78 bad URL, name or server, 64 bad usage, 126/127 command
+not run. More, and examples: --help";
+
+const LOCK_HELP: &str = "\
+Exit codes:
+  the command's own, or 128+n if signal n ended it; else
+   64  the command line makes no sense
+   69  the server is out of reach, or cannot serve
+   70  a fault of turnstile, or an answer from the server that it does not know
+   75  the lock was not acquired (or what -E says)
+   77  the server refuses the credentials, or forbids a command
+   78  a bad URL, a bad name, a name in use by something else, or a server older than Redis 7.0
+   79  the lock was lost, or could not be renewed so near its end that the command had to be ended, even if the
+       command exited 0: another holder may have run at the same time, or the work was cut short
+  126  the command could not be executed
+  127  the command was not found
+  128+n  signal n came before the command was started; it was not started
+
+The command's environment:
+  TURNSTILE_NAME   the name; of several, one a line
+  TURNSTILE_OWNER  32 hexadecimal digits, new for each grant
+  TURNSTILE_TOKEN  the fencing token: a number that rises with each grant. Send it along with what the command
+                   changes elsewhere, and have older ones refused there
+
+Examples:
+  export TURNSTILE_REDIS_URL=redis://:secret@db.internal
+  turnstile lock nightly-report -- ./report.sh        # one at a time, in the whole fleet
+  turnstile lock -n cleanup -- ./cleanup.sh           # skip it if another runs it: exit code 75
+  turnstile lock -n -E 0 -q cleanup -- ./cleanup.sh   # the same for cron: skipped is success
+  turnstile lock -w 10m --ttl 10s deploy -- make deploy
+  turnstile lock -s index -- ./query.sh               # readers share it; a writer locks it without -s
+  turnstile lock accounts/1 --name accounts/2 -- ./transfer.sh
+  turnstile lock job -- sh -c './one && ./two'        # a shell, if one is wanted";
+
+const WHO_HELP: &str = "\
+Examples:
+  turnstile who nightly-report
+  turnstile who --json nightly-report | jq '.holders[].label'";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,49 @@
+//! The command line of the lab.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::breaks::Break;
+use super::strategies;
+
+/// See each strategy at work on real servers: its claims checked, its numbers measured
+///
+/// Starts servers of its own (in containers where a Docker engine answers, else redis-server on the PATH) and several
+/// processes that contend; kills and stops holders, cuts connections, and has what they did judged by an observer that
+/// knows nothing of the strategy. Ends with a table of numbers, and for each claim whether it held.
+#[derive(Args)]
+#[command(after_help = HELP)]
+pub struct LabArgs {
+    /// Only these strategies
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(strategies::names()))]
+    pub only: Vec<String>,
+
+    /// How long each of the longer phases takes
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write report.json and report.html into this folder
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+
+    /// Take a guard away, so that a claim is seen to break
+    #[arg(long = "break", value_name = "GUARD", hide = true, value_delimiter = ',')]
+    pub broken: Vec<Break>,
+}
+
+const HELP: &str = "\
+Columns:
+  grants/s         of all processes together, on one lock, with no work done under it; for redis-lua, script calls
+  p50, p99         from asking for the lock to having it, under that contention; for redis-lua, of a call
+  longest wait     of any task, those that were still waiting at the end included
+  commands/grant   what the clients sent: a script counts as one, as it is one round trip. Grants that go from one task
+                   to the next in memory cost none
+  handed over      the share of such grants
+
+Exit codes: 0 all claims held, 1 one broke, 69 there is no server to be had, 70 the lab itself failed, 64 bad usage";

@@ -1,0 +1,32 @@
+//! Faults that the lab can plant, one for each claim: a check that cannot fail shows nothing. For the lab's own tests.
+
+use clap::ValueEnum;
+
+/// A guard to be taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Break {
+    /// redis-lua: two commands instead of one script.
+    Atomic,
+    /// redis-lua: EVALSHA without its fallback to EVAL.
+    ScriptFlush,
+    /// redis-lua: each caller makes a connection of its own after a loss.
+    Reconnect,
+    /// redis-lua: a plain SET instead of a guarded write.
+    GuardedWrite,
+    /// Locks: somebody deletes the lock without looking whose it is.
+    ReleaseCompare,
+    /// Locks: somebody sets the fencing counter back.
+    Token,
+    /// Locks: the resource takes older tokens.
+    Fence,
+    /// Locks: a holder whose deadline is far later than the end of its lease on the server.
+    Notice,
+    /// Locks: a lock without an end on the server.
+    Ttl,
+    /// Locks: after a lost reply somebody asks anew, as another owner.
+    Retry,
+    /// Locks: writers lock something else than readers do.
+    Share,
+    /// Locks: each waiting task asks the server by itself.
+    Queue,
+}

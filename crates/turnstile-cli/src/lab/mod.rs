@@ -1,0 +1,115 @@
+//! `turnstile lab`: puts each strategy to the test on real servers, with several processes that contend, and measures it.
+//!
+//! The lab does not take a strategy's word for anything. What is guarded is a [register] in the lab's own process, which
+//! no strategy knows of; what happened there is judged by the [checker]; and what a server was sent is read from the
+//! server's own counters.
+
+mod args;
+mod breaks;
+mod checker;
+mod clock;
+mod crew;
+mod findings;
+mod history;
+mod latency;
+mod locks;
+mod post;
+mod progress;
+mod redis_stats;
+mod register;
+mod report;
+mod strategies;
+mod table;
+mod trial;
+mod words;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use self::args::LabArgs;
+use self::breaks::Break;
+pub use self::crew::WorkerArgs;
+use self::findings::Findings;
+use self::post::Post;
+use self::progress::Progress;
+use self::trial::NoServer;
+use crate::exit;
+
+/// The exit code when a claim did not hold.
+const BROKEN: u8 = 1;
+
+/// What all trials share.
+pub struct Lab {
+    /// How long the longer phases take.
+    time: Duration,
+    broken: Vec<Break>,
+    progress: Progress,
+}
+
+impl Lab {
+    fn breaks(&self, guard: Break) -> bool {
+        self.broken.contains(&guard)
+    }
+}
+
+/// Runs the lab.
+pub fn run(args: &LabArgs) -> ExitCode {
+    told(|| {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let mut interrupted = signal(SignalKind::interrupt())?;
+            let mut terminated = signal(SignalKind::terminate())?;
+            // What is dropped here ends its servers and processes.
+            let code = tokio::select! {
+                ended = experiment(args) => return ended,
+                _ = interrupted.recv() => 130,
+                _ = terminated.recv() => 143,
+            };
+            Ok(ExitCode::from(code))
+        })
+    })
+}
+
+/// Is a worker process of the lab.
+pub fn work(args: WorkerArgs) -> ExitCode {
+    told(|| {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let strategy = strategies::all().into_iter().find(|strategy| strategy.name() == args.strategy);
+        let strategy = strategy.with_context(|| format!("there is no strategy {:?}", args.strategy))?;
+        let done = runtime.block_on(strategy.work(args, Post::new()));
+        // Standard input may be read for ever.
+        runtime.shutdown_background();
+        done.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+fn told(run: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
+    run().unwrap_or_else(|error| {
+        // If nobody reads, there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "turnstile lab: {error:#}");
+        ExitCode::from(if error.is::<NoServer>() { exit::UNAVAILABLE } else { exit::SOFTWARE })
+    })
+}
+
+async fn experiment(args: &LabArgs) -> Result<ExitCode> {
+    let lab = Lab { time: Duration::from_secs(args.seconds), broken: args.broken.clone(), progress: Progress::new() };
+    let mut all = Vec::new();
+    for strategy in strategies::all() {
+        if args.only.is_empty() || args.only.iter().any(|name| name == strategy.name()) {
+            all.push(strategy.run(&lab).await.with_context(|| format!("the trial of {} went wrong", strategy.name()))?);
+        }
+    }
+    drop(lab);
+    if let Some(dir) = &args.report {
+        report::write(dir, &all).with_context(|| format!("cannot write the report to {}", dir.display()))?;
+    }
+    let text = if args.json { report::json(&all)? } else { table::of(&all) };
+    // A reader that went away (`| head -1`) is no failure.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(if all.iter().all(Findings::all_held) { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+}

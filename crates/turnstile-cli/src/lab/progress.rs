@@ -1,0 +1,44 @@
+//! What the lab is doing, on standard error: a moving line on a terminal, else a plain line for each phase.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Tells of each phase as it begins.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} · {wide_msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar }
+    }
+
+    /// A phase begins.
+    pub fn phase(&self, strategy: &'static str, what: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_prefix(strategy);
+                bar.set_message(what.to_owned());
+            }
+            None => eprintln!("{strategy}: {what}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

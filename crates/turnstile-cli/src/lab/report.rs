@@ -1,0 +1,28 @@
+//! What the lab prints and writes for others: JSON for programs.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::findings::Findings;
+
+mod html;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    strategies: &'a [Findings],
+}
+
+/// One object, on one line.
+pub fn json(all: &[Findings]) -> Result<String> {
+    Ok(serde_json::to_string(&Report { strategies: all })?)
+}
+
+/// report.json and report.html.
+pub fn write(dir: &Path, all: &[Findings]) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::write(dir.join("report.json"), serde_json::to_string_pretty(&Report { strategies: all })?)?;
+    std::fs::write(dir.join("report.html"), html::page(all))?;
+    Ok(())
+}

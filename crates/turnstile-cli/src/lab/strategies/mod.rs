@@ -1,0 +1,35 @@
+//! The strategies that the lab knows: a file each, and a line in [`all`].
+
+mod redis_lock;
+mod redis_lua;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use super::Lab;
+use super::crew::WorkerArgs;
+use super::findings::Findings;
+use super::post::Post;
+
+/// A strategy in the lab.
+#[async_trait]
+pub trait Strategy: Send + Sync {
+    /// Its name, as in `--only`.
+    fn name(&self) -> &'static str;
+
+    /// Puts it to the test, with worker processes on servers of its own.
+    async fn run(&self, lab: &Lab) -> Result<Findings>;
+
+    /// What one of its worker processes does.
+    async fn work(&self, args: WorkerArgs, post: Post) -> Result<()>;
+}
+
+/// All of them, in the order in which they run.
+pub fn all() -> Vec<Box<dyn Strategy>> {
+    vec![Box::new(redis_lua::RedisLua), Box::new(redis_lock::RedisLock)]
+}
+
+/// Their names.
+pub fn names() -> Vec<&'static str> {
+    all().iter().map(|strategy| strategy.name()).collect()
+}

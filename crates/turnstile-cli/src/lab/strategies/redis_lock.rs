@@ -1,0 +1,61 @@
+//! redis-lock in the lab.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use redis_lock::{Client, LeaseOptions, Lock, RedisLocks};
+
+use super::Strategy;
+use crate::lab::Lab;
+use crate::lab::crew::WorkerArgs;
+use crate::lab::findings::Findings;
+use crate::lab::locks::{self, Locks, Locksmith, deaths, exclusion, left_behind, lost_reply, queue, sharing, speed};
+use crate::lab::post::Post;
+use crate::lab::trial::Trial;
+
+/// The strategy.
+pub struct RedisLock;
+
+#[async_trait]
+impl Strategy for RedisLock {
+    fn name(&self) -> &'static str {
+        "redis-lock"
+    }
+
+    async fn run(&self, lab: &Lab) -> Result<Findings> {
+        let trial = Trial::start(lab, self.name()).await?;
+        let (metrics, latency) = speed::run(&trial).await?;
+        let (mut checks, stays) = exclusion::run(&trial).await.map(|(checks, stays)| (Vec::from(checks), stays))?;
+        checks.push(sharing::run(&trial).await?);
+        checks.push(deaths::killed(&trial).await?);
+        checks.extend(deaths::stopped(&trial).await?);
+        checks.push(lost_reply::run(&trial).await?);
+        checks.push(queue::run(&trial).await?);
+        checks.push(left_behind::run(&trial).await?);
+        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "waiting for the lock", stays })
+    }
+
+    async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
+        locks::work(self, args, post).await
+    }
+}
+
+#[async_trait]
+impl Locksmith for RedisLock {
+    async fn open(&self, url: &str) -> Result<Box<dyn Locks>> {
+        Ok(Box::new(RedisLocks::new(Client::connect(url).await?)))
+    }
+}
+
+#[async_trait]
+impl Locks for RedisLocks {
+    fn lock(&self, name: &str, shared: bool, options: LeaseOptions) -> Result<Arc<dyn Lock>> {
+        let lock = if shared { self.read(name)? } else { self.mutex(name)? };
+        Ok(Arc::new(lock.with_options(options)))
+    }
+
+    async fn close(&self) -> Vec<String> {
+        self.manager().shutdown().await.iter().map(ToString::to_string).collect()
+    }
+}

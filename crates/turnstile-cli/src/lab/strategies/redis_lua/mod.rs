@@ -1,0 +1,44 @@
+//! redis-lua in the lab: it grants nothing, so what is measured are calls of a script.
+
+mod atomic;
+mod guarded;
+mod orders;
+mod reconnect;
+mod worker;
+
+use anyhow::Result;
+use async_trait::async_trait;
+
+use super::Strategy;
+use crate::lab::Lab;
+use crate::lab::crew::WorkerArgs;
+use crate::lab::findings::Findings;
+use crate::lab::post::Post;
+use crate::lab::trial::Trial;
+
+/// How many processes call scripts, and how many tasks in each.
+const PROCESSES: u32 = 4;
+const TASKS: u32 = 8;
+
+/// The strategy.
+pub struct RedisLua;
+
+#[async_trait]
+impl Strategy for RedisLua {
+    fn name(&self) -> &'static str {
+        "redis-lua"
+    }
+
+    async fn run(&self, lab: &Lab) -> Result<Findings> {
+        let trial = Trial::start(lab, self.name()).await?;
+        let (metrics, latency) = atomic::speed(&trial).await?;
+        let mut checks = Vec::from(atomic::run(&trial).await?);
+        checks.push(reconnect::run(&trial).await?);
+        checks.push(guarded::run(&trial).await?);
+        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "a script call", stays: Vec::new() })
+    }
+
+    async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
+        worker::work(args, post).await
+    }
+}

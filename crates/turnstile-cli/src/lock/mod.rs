@@ -1,0 +1,205 @@
+//! `turnstile lock`: acquire, run the command, release; and say by the exit code how it went.
+
+mod child;
+mod exec;
+mod jobs;
+mod plan;
+mod signals;
+mod supervise;
+mod watch;
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use redis_lock::{AcquireError, ErrorKind, Lease, Lock, RedisLocks, ReleaseOutcome};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, timeout};
+
+use self::child::Group;
+pub use self::exec::exec;
+use self::jobs::Jobs;
+use self::plan::Plan;
+use self::signals::Signals;
+use self::watch::Loss;
+use crate::cli::LockArgs;
+use crate::events::{Event, Reporter, Style};
+use crate::exit::{self, Failure};
+
+/// How long the end of the program waits for the server to confirm that nothing is held.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a server may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+
+pub fn run(args: LockArgs) -> ExitCode {
+    // Both before there is another thread.
+    jobs::block_ttou();
+    let style = match &args {
+        LockArgs { json: true, .. } => Style::Json,
+        LockArgs { verbose: true, .. } => Style::Verbose,
+        LockArgs { quiet: true, .. } => Style::Quiet,
+        _ => Style::Normal,
+    };
+    let say = Reporter::new(style);
+    let code = runtime().and_then(|runtime| runtime.block_on(lock(&args, &say))).unwrap_or_else(|failure| {
+        say.tell(&Event::from(&failure));
+        failure.code
+    });
+    say.finish();
+    ExitCode::from(code)
+}
+
+/// All on the main thread: the kernel ties the command's life to the thread that starts it.
+pub fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().map_err(internal)
+}
+
+fn internal(error: io::Error) -> Failure {
+    Failure::new(exit::SOFTWARE, format!("the system refuses what turnstile needs: {error}"))
+}
+
+async fn lock(args: &LockArgs, say: &Reporter) -> Result<u8, Failure> {
+    let plan = Plan::new(args)?;
+    let names = plan::names(args);
+    let mut signals = Signals::listen().map_err(internal)?;
+    let locks = tokio::select! {
+        biased;
+        signal = signals.next() => return Ok(exit::of_signal(signal)),
+        locks = args.server.connect() => locks?,
+    };
+    let lock = plan::lock(&locks, args, &names, &plan)?;
+
+    let started = Instant::now();
+    let acquired = tokio::select! {
+        biased;
+        signal = signals.next() => Err(signal),
+        lease = acquire(&lock, &locks, &names, &plan, say) => Ok(lease?),
+    };
+    let lease = match acquired {
+        Ok(Some(lease)) => lease,
+        Ok(None) => {
+            let holders = holders(&locks, &names).await;
+            say.tell(&Event::NotAcquired { names: &names, waited: started.elapsed(), holders });
+            return Ok(args.conflict_exit_code);
+        }
+        Err(signal) => return Ok(give_up(&locks, &mut signals, signal, say).await),
+    };
+    say.tell(&Event::Acquired {
+        names: &names,
+        token: lease.fencing_token().get(),
+        owner: lease.owner().to_string(),
+        waited: started.elapsed(),
+    });
+    let held_since = Instant::now();
+    let code = hold(args, &names, &lease, &plan, &mut signals, say).await;
+    let released = release(lease, &locks, held_since, say).await;
+    code.map(|code| if released { code } else { exit::LOST })
+}
+
+/// `None` when it is held by others for too long.
+async fn acquire(
+    lock: &impl Lock,
+    locks: &RedisLocks,
+    names: &[&str],
+    plan: &Plan,
+    say: &Reporter,
+) -> Result<Option<Lease>, Failure> {
+    let started = Instant::now();
+    let lease = lock.try_acquire().await?;
+    if lease.is_some() || plan.wait == Some(Duration::ZERO) {
+        return Ok(lease);
+    }
+    if say.style().tells_all() {
+        say.tell(&Event::Waiting { names, holders: holders(locks, names).await });
+    }
+    let Some(limit) = plan.wait else { return Ok(Some(lock.acquire().await?)) };
+    let limit = limit.saturating_sub(started.elapsed());
+    match lock.acquire_timeout(limit).await {
+        Ok(lease) => Ok(Some(lease)),
+        Err(AcquireError::TimedOut { .. }) => Ok(None),
+        // So shortly after the server refused, no answer within the limit is no sign that it is out of reach.
+        Err(AcquireError::Backend { source, .. }) if source.kind() == ErrorKind::TimedOut && limit < ANSWER => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the holders call themselves, as far as the server tells.
+async fn holders(locks: &RedisLocks, names: &[&str]) -> Vec<String> {
+    let mut labels = Vec::new();
+    for name in names {
+        let holders = locks.who(name).await.unwrap_or_default();
+        labels.extend(holders.into_iter().map(|holder| printable(&holder.label)));
+    }
+    labels
+}
+
+/// What others wrote, without what a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// A signal came while waiting: what was asked for is taken back. Another signal ends that too.
+async fn give_up(locks: &RedisLocks, signals: &mut Signals, signal: Signal, say: &Reporter) -> u8 {
+    tokio::select! {
+        done = timeout(GOODBYE, locks.manager().shutdown()) => {
+            if done.is_err() {
+                let message = "the server did not confirm that nothing is held here; what is ends within its --ttl".into();
+                say.tell(&Event::Warning { message });
+            }
+        }
+        _ = signals.next() => {}
+    }
+    exit::of_signal(signal)
+}
+
+/// Runs the command while the lease is held.
+async fn hold(
+    args: &LockArgs,
+    names: &[&str],
+    lease: &Lease,
+    plan: &Plan,
+    signals: &mut Signals,
+    say: &Reporter,
+) -> Result<u8, Failure> {
+    if let Some(signal) = signals.pending().await {
+        return Ok(exit::of_signal(signal));
+    }
+    if lease.remaining() <= plan.timing.lead() {
+        say.tell(&Event::Lost { reason: Loss::Expired.reason(), action: "the command was not started" });
+        return Ok(exit::LOST);
+    }
+    let (name, owner) = (names.join("\n"), lease.owner().to_string());
+    let token = lease.fencing_token().to_string();
+    let environment = [("TURNSTILE_NAME", &name), ("TURNSTILE_OWNER", &owner), ("TURNSTILE_TOKEN", &token)]
+        .map(|(k, v)| (k, OsStr::new(v)));
+    let jobs = Jobs::listen().map_err(internal)?;
+    let group = Group::start(args, &environment, say).map_err(internal)?;
+    let ended = supervise::supervise(group, jobs, lease, plan.timing, signals, say).await.map_err(internal)?;
+    say.tell(&Event::Ended { code: ended.status.code(), signal: exit::signal_of(ended.status) });
+    Ok(if ended.loss.is_some() { exit::LOST } else { exit::of_status(ended.status) })
+}
+
+/// Gives it back. False when it turns out that it was lost before.
+async fn release(lease: Lease, locks: &RedisLocks, held_since: Instant, say: &Reporter) -> bool {
+    let was_lost = lease.check().is_err();
+    let outcome = lease.release().await;
+    let held = held_since.elapsed();
+    let (held_to_the_end, outcome) = match outcome {
+        Ok(ReleaseOutcome::Released) => (!was_lost, "released"),
+        Ok(ReleaseOutcome::AlreadyExpired) => (false, "already_expired"),
+        Ok(ReleaseOutcome::TakenOver) => (false, "taken_over"),
+        Ok(_) => (false, "unknown"),
+        Err(error) => {
+            if timeout(GOODBYE, locks.manager().shutdown()).await.is_ok_and(|unconfirmed| unconfirmed.is_empty()) {
+                (!was_lost, "released")
+            } else {
+                say.tell(&Event::Warning { message: error.to_string() });
+                (!was_lost, "unconfirmed")
+            }
+        }
+    };
+    say.tell(&Event::Released { outcome, held });
+    held_to_the_end
+}

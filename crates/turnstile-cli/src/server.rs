@@ -1,0 +1,31 @@
+//! The one place where the command meets its Redis.
+
+use clap::Args;
+use redis_lock::{BackendError, Client, RedisLocks};
+
+use crate::exit::{self, Failure};
+
+/// Which Redis. Without `Debug`, as a URL may hold a password.
+#[derive(Args)]
+pub struct Server {
+    /// Never printed: the help texts are given apart, since rustdoc takes brackets for links.
+    #[arg(long, env = "TURNSTILE_REDIS_URL", hide_env_values = true, value_name = "URL", help = HELP, long_help = LONG_HELP)]
+    url: Option<String>,
+}
+
+impl Server {
+    /// Connects, within a second.
+    pub async fn connect(&self) -> Result<RedisLocks, Failure> {
+        let no_url = || Failure::new(exit::USAGE, "which Redis? Give its URL by --url or TURNSTILE_REDIS_URL");
+        let url = self.url.as_ref().ok_or_else(no_url)?;
+        let client = Client::connect(url).await.map_err(BackendError::from)?;
+        Ok(RedisLocks::new(client))
+    }
+}
+
+const HELP: &str = "The Redis server: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH";
+const LONG_HELP: &str = "\
+The Redis server: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH
+
+Who may list the machine's processes sees the options of each: give a URL with a password by TURNSTILE_REDIS_URL \
+instead. It is never printed.";

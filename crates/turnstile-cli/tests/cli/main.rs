@@ -1,0 +1,11 @@
+//! The `turnstile` command, as its users meet it: processes, signals, exit codes, on a real Redis.
+
+mod exit_codes;
+mod locking;
+mod lost;
+mod secrets;
+mod signals;
+mod support;
+mod terminal;
+
+mod told;

@@ -1,0 +1,187 @@
+//! `turnstile lab` as its users run it; and that each of its checks can fail.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn lab(args: &[&str]) -> Command {
+    lab_for("1", args)
+}
+
+fn lab_for(seconds: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+    command.args(["lab", "--seconds", seconds]).args(args);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The one object that `--json` prints.
+fn object(output: &Output) -> Value {
+    let stdout = text(&output.stdout);
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout:?}; {}", text(&output.stderr)))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("no list: {value}"))
+}
+
+#[test]
+fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("new").join("report");
+    let output = lab(&["--json", "--report"]).arg(&report).output().unwrap();
+    let told = object(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+
+    let strategies = list(&told["strategies"]);
+    let names: Vec<_> = strategies.iter().map(|strategy| strategy["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["redis-lua", "redis-lock"]);
+    for strategy in strategies {
+        for metric in ["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"] {
+            let number = strategy["metrics"][metric].as_f64();
+            assert!(number.is_some_and(|number| number > 0.0), "{metric} in {strategy}");
+        }
+        assert!(list(&strategy["checks"]).len() >= 4, "{strategy}");
+        for check in list(&strategy["checks"]) {
+            assert!(!check["claim"].as_str().unwrap().is_empty() && !check["observed"].as_str().unwrap().is_empty());
+            assert_eq!(check["held"], true, "{check}");
+        }
+    }
+
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(report.join("report.json")).unwrap()).unwrap();
+    assert_eq!(written, told);
+    let page = std::fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("no two holders at once"));
+    assert!(text(&output.stderr).contains("redis-lock: speed"), "progress is told on standard error");
+}
+
+/// Runs one strategy with guards taken away: the claims of `broken` break, no others but perhaps those of `may_break`.
+#[track_caller]
+fn breaks(strategy: &str, guards: &[&str], broken: &[&str], may_break: &[&str]) {
+    let output = lab(&["--json", "--only", strategy, "--break", &guards.join(",")]).output().unwrap();
+    let told = object(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let checks = list(&told["strategies"][0]["checks"]);
+    let fell: BTreeSet<_> =
+        checks.iter().filter(|c| c["held"] == false).map(|c| c["claim"].as_str().unwrap()).collect();
+    for claim in broken {
+        assert!(fell.contains(claim), "{claim:?} should have broken without {guards:?}: {told}");
+    }
+    let others: Vec<_> = fell.iter().filter(|c| !broken.contains(c) && !may_break.contains(c)).collect();
+    assert!(others.is_empty(), "{others:?} broke too without {guards:?}: {told}");
+}
+
+const ONE_HOLDER: &str = "no two holders at once";
+const TOKENS: &str = "tokens strictly rise";
+const FENCE: &str = "a holder stopped past its time to live is refused by the fence";
+
+#[test]
+fn a_lock_that_is_deleted_by_another_is_seen_as_two_holders() {
+    breaks("redis-lock", &["release-compare"], &[ONE_HOLDER], &[TOKENS]);
+}
+
+#[test]
+fn a_resource_without_a_fence_is_seen_to_take_late_writes() {
+    breaks("redis-lock", &["fence"], &[FENCE], &[]);
+}
+
+#[test]
+fn a_fencing_counter_that_is_set_back_is_seen() {
+    breaks("redis-lock", &["token"], &[TOKENS], &[]);
+}
+
+#[test]
+fn a_holder_that_does_not_know_of_its_loss_is_seen() {
+    breaks("redis-lock", &["notice"], &["it knows that it lost the lease when it goes on"], &[FENCE]);
+}
+
+#[test]
+fn other_claims_of_redis_lock_break_with_their_guards() {
+    let claims = [
+        "a killed holder's lock is free within its time to live",
+        "nothing is left behind",
+        "a lost reply gives no second grant, and leaves no lock taken",
+        "readers share, and a writer is alone",
+        "a process asks for one waiter at a time",
+    ];
+    breaks("redis-lock", &["ttl", "retry", "share", "queue"], &claims, &[]);
+}
+
+#[test]
+fn claims_of_redis_lua_break_with_their_guards() {
+    const ATOMIC: &str = "a script is atomic: nobody sees it half done";
+    const FLUSH: &str = "SCRIPT FLUSH at any time fails no call";
+    let claims = [ATOMIC, "a lost connection is replaced by one new one", "a guarded write refuses older tokens"];
+    breaks("redis-lua", &["atomic", "reconnect", "guarded-write"], &claims, &[]);
+    // Where no call is carried out, nothing is seen to be atomic either.
+    breaks("redis-lua", &["script-flush"], &[FLUSH], &[ATOMIC]);
+}
+
+#[test]
+fn without_a_server_it_says_what_to_do() {
+    let mut command = lab(&[]);
+    command.env("TURNSTILE_SERVERS", "processes").env("TURNSTILE_REDIS_SERVER", "/nowhere/redis-server");
+    let output = command.output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{told}");
+    assert!(told.contains("./justw setup") && output.stdout.is_empty(), "{told}");
+}
+
+#[test]
+fn an_unknown_strategy_is_bad_usage_and_the_known_ones_are_named() {
+    let output = lab(&["--only", "redis-lick"]).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(told.contains("redis-lua") && told.contains("redis-lock"), "{told}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_ends_it_and_all_that_it_started() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let mut command = lab_for("600", &["--only", "redis-lock"]);
+    command.env("TURNSTILE_SERVERS", "processes").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    let pid = running.id();
+    let mut told = BufReader::new(running.stderr.take().unwrap()).lines();
+    assert!(told.any(|line| line.unwrap().contains("speed")), "it tells of its phases");
+    let mut children = children_of(pid);
+    while children.iter().filter(|(_, line)| line.contains("lab-worker")).count() < 4 {
+        children = children_of(pid);
+    }
+    assert!(children.iter().any(|(_, line)| line.contains("redis-server")), "{children:?}");
+
+    let pid = nix::unistd::Pid::from_raw(pid.try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    for (child, line) in children {
+        assert_ne!(command_line(child), Some(line), "process {child} has outlived the lab");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn children_of(parent: u32) -> Vec<(u32, String)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name in parentheses: the state, then the parent.
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)).is_some_and(|p| p == parent.to_string())
+    };
+    pids.filter(is_child).filter_map(|pid| Some((pid, command_line(pid)?))).collect()
+}
+
+/// `None` for a process that is not there, or is over.
+#[cfg(target_os = "linux")]
+fn command_line(pid: u32) -> Option<String> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    (!line.is_empty()).then(|| line.replace('\0', " "))
+}

@@ -200,6 +200,8 @@ pub trait LeaseBackend: Send + Sync + 'static {
     async fn grant(&self, request: GrantRequest<'_, Self::Resource>) -> Result<GrantReply, BackendError>;
 
     /// Renews many leases in as few round trips as it takes; one answer each, in their order.
+    ///
+    /// The engine drops the call when a third of the shortest time to live is over, and sends the renewals again.
     async fn renew(&self, leases: &[Renewal<Self::Resource>]) -> Vec<Result<RenewReply, BackendError>>;
 
     /// Gives a lease, or a place in the queue, back. To give back what is not held is no error.

@@ -103,7 +103,7 @@ pub enum AcquireError {
 pub struct ReleaseError {
     /// What was held.
     pub name: Arc<str>,
-    /// The longest that it can stay taken.
+    /// How long it can stay taken by the local deadline; the margin for drift and a round trip come on top.
     pub ends_within: Duration,
     /// What the servers said.
     pub source: BackendError,

@@ -41,9 +41,9 @@ fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     shuttle::check_random(run(), RANDOM);
 }
 
-/// As long as it takes to find the mistake in it.
-fn find(mistake: impl Fn() + Send + Sync + 'static) {
-    shuttle::check_random(mistake, 50_000);
+/// Random schedules, as many as it takes to find a rare mistake.
+fn find(scenario: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_random(scenario, 50_000);
 }
 
 // ── A server, a clock and a keeper without time ─────────────────────────────────────────────────────────────────────────
@@ -538,6 +538,8 @@ fn chores_are_done(callers: &[bool], keeping: Keeping) {
 fn there_is_one_keeper_as_long_as_there_is_something_to_do() {
     explore(|| chores_are_done(&[true, false], Keeping::Right));
     explore(|| chores_are_done(&[true, true, true], Keeping::Right));
+    // As many as its control is given: a few hundred schedules do not find that one.
+    find(|| chores_are_done(&[true, true, true], Keeping::Right));
 }
 
 #[test]

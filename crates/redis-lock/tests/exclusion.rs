@@ -1,5 +1,7 @@
 //! Who may hold what beside whom: one name, shared names, several names at once.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::HashMap;

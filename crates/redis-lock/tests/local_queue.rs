@@ -1,5 +1,7 @@
 //! Waiters of one process: one asks for all, and a lease goes from one to the next in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,5 +1,7 @@
 //! Replies that are lost, and callers that go away: whatever was sent counts once, or is undone.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

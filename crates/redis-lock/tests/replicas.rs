@@ -1,5 +1,7 @@
 //! Grants that count only when replicas have them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Who holds a lock, as others see it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,10 @@
 //! What the integration tests share: an oracle outside the locks, captured logs, and waiting for a condition.
 
+/// The first page of the repository, so that its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct FrontPage;
+
 mod log;
 mod oracle;
 

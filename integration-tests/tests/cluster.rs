@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use redis_lock::{Client, ErrorKind, Lock, LockError, RedisLocks, ReleaseOutcome};
 use tempfile::TempDir;
-use turnstile_integration_tests::{connect, long, name, run, ttl, until, until_renewed};
+use turnstile_integration_tests::{LONG, connect, long, name, run, ttl, until, until_renewed};
 
 struct Node {
     port: u16,
@@ -107,6 +107,12 @@ async fn locks_work_on_all_nodes_and_leases_of_all_slots_are_renewed_together() 
     let error = ours.all(["a", "b"]).map(drop).unwrap_err();
     assert!(matches!(error, LockError::Slots { .. }), "{error}");
     assert!(error.to_string().contains("give both names one hash tag"), "{error}");
+
+    // WAIT is asked of one node, not of the one that granted.
+    let client = Client::cluster(nodes.iter().map(Node::url)).connect().await.unwrap();
+    let confirmed = RedisLocks::builder(client).replicas(1, LONG).build();
+    let refused = confirmed.mutex(name("confirmed")).unwrap().try_acquire().await.map(drop);
+    assert_eq!(turnstile_integration_tests::refusal(refused).kind(), ErrorKind::Unsupported);
 
     // A client that knows nothing of clusters is told.
     let single = RedisLocks::new(connect(nodes[0].url()).await);

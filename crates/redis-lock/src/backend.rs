@@ -54,6 +54,10 @@ impl LeaseBackend for LockBackend {
         };
         let asks_again =
             request.asks_again_within.map_or(0, |within| millis(within.min(LeaseOptions::MAX_TTL)) + MARK_MARGIN);
+        let awaited = match self.replicas {
+            Some(replicas) => Some((replicas, self.connection().await?)),
+            None => None,
+        };
         let (granted, number): (bool, i64) = script
             .keys_of_any_tag(request.resource.keys(suffixes))
             .arg(request.owner.to_hex().as_ref())
@@ -67,7 +71,9 @@ impl LeaseBackend for LockBackend {
         if !granted {
             return Ok(GrantReply::Refused { ends_within: number.map(Duration::from_millis), queued: false });
         }
-        self.acknowledged().await?;
+        if let Some((replicas, connection)) = awaited {
+            self.acknowledged(replicas, connection).await?;
+        }
         Ok(GrantReply::Granted { first_token: FencingToken::new(number.unwrap_or_default()) })
     }
 
@@ -135,22 +141,33 @@ impl LockBackend {
         Ok(call.run(&self.client).await?)
     }
 
+    /// Before a grant that replicas have to confirm: the connection that it goes over.
+    async fn connection(&self) -> Result<u64, BackendError> {
+        if self.client.is_cluster() {
+            return Err(BackendError::new(
+                ErrorKind::Unsupported,
+                "replicas cannot be waited for on a cluster, where WAIT goes to any node: leave `replicas` out",
+            ));
+        }
+        self.client.ready().await?;
+        Ok(self.client.connection_number())
+    }
+
     /// Waits for the replicas that were asked for. A grant that they do not have is asked for again by its owner, or
     /// undone.
-    async fn acknowledged(&self) -> Result<(), BackendError> {
-        let Some(Replicas { count, within }) = self.replicas else { return Ok(()) };
+    async fn acknowledged(&self, Replicas { count, within }: Replicas, connection: u64) -> Result<(), BackendError> {
         let mut wait = redis::cmd("WAIT");
         wait.arg(count).arg(millis(within).max(1)); // 0 would be for ever
         let confirmed: u32 = self.client.run(&wait).await?;
-        if confirmed >= count {
+        // WAIT answers for its own connection: over a new one, on which nothing was written, it confirms anything.
+        let remedy = if self.client.connection_number() != connection {
+            "the connection was replaced meanwhile; ask again"
+        } else if confirmed < count {
+            "see that they are up and connected, wait longer, or ask for fewer"
+        } else {
             return Ok(());
-        }
-        Err(BackendError::new(
-            ErrorKind::NotReady,
-            format!(
-                "{confirmed} of {count} replicas confirmed the grant within {within:?}: see that they are up and \
-                 connected, wait longer, or ask for fewer"
-            ),
-        ))
+        };
+        let text = format!("{confirmed} of {count} replicas confirmed the grant within {within:?}: {remedy}");
+        Err(BackendError::new(ErrorKind::NotReady, text))
     }
 }

@@ -154,7 +154,7 @@ impl RedisLocksBuilder {
     /// Counts a grant only when `count` replicas have it (`WAIT`), and asks again, or undoes it, when they have not
     /// within `within`. This makes it less likely that a fail-over forgets a grant; it does not rule it out.
     ///
-    /// `WAIT` holds up all that is sent over the same connection: give such locks a [`Client`] of their own, with a
+    /// Not on a cluster. `WAIT` holds up all that is sent over the same connection: give such locks a [`Client`] of their own, with a
     /// [`response_timeout`](redis_lua::ClientBuilder::response_timeout) above `within`.
     pub fn replicas(mut self, count: u32, within: Duration) -> Self {
         self.replicas = Some(Replicas { count, within });

@@ -147,9 +147,7 @@ fn judge(error: &RedisError, context: Context<'_>) -> (ErrorKind, String) {
         }
         "OOM" => (
             ErrorKind::OutOfMemory,
-            format!(
-                "{at} is out of memory and takes no writes: raise `maxmemory`, delete data, or let it evict keys that have a time to live (volatile-*)"
-            ),
+            format!("{at} is out of memory and takes no writes: raise `maxmemory`, or delete data"),
         ),
         "READONLY" => (
             ErrorKind::NotReady,

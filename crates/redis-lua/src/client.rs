@@ -8,7 +8,7 @@ use redis::aio::{ConnectionLike, PubSub};
 use redis::{Cmd, FromRedisValue, RedisError, RedisFuture, Value};
 
 use crate::classify::{self, Context, Doing};
-use crate::connection::Connection;
+use crate::connection::{Connection, Live};
 use crate::script::in_full;
 use crate::source::Link;
 use crate::{ClientBuilder, Error, Script};
@@ -87,6 +87,13 @@ impl Client {
         self.connection.is_open()
     }
 
+    /// Which shared connection there is now: a number that changes when it is replaced, and zero while there is none.
+    /// What a command like `WAIT` tells concerns what was sent over the same connection.
+    #[must_use]
+    pub fn connection_number(&self) -> u64 {
+        self.connection.number()
+    }
+
     /// Whether keys of different hash tags may be on different servers.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
@@ -114,17 +121,18 @@ impl Client {
     /// A command that was sent is carried out all the same, its reply dropped.
     pub async fn run<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, Error> {
         let doing = Doing { cmd, script: None };
-        let value = self.send(cmd).await.map_err(|failed| failed.told(self, doing))?;
-        self.convert(value, doing)
+        let mut live = self.connection.get().await?;
+        self.told(self.send(&mut live, cmd).await, doing)
     }
 
     /// EVALSHA, then EVAL if the server does not know the script.
     pub(crate) async fn run_script<T: FromRedisValue>(&self, script: &Script, cmd: &Cmd) -> Result<T, Error> {
         let doing = Doing { cmd, script: Some(script.name()) };
+        let mut live = self.connection.get().await?;
         let sent = Instant::now();
-        let mut result = self.send(cmd).await;
-        if matches!(&result, Err(Failed::Redis(error)) if classify::is_no_script(error)) {
-            result = self.send(&in_full(script, cmd)).await;
+        let mut result = self.send(&mut live, cmd).await;
+        if matches!(&result, Err(error) if classify::is_no_script(error)) {
+            result = self.send(&mut live, &in_full(script, cmd)).await;
         }
         let took = sent.elapsed();
         if took >= self.slow_script {
@@ -136,17 +144,20 @@ impl Client {
                 "a script took long, as seen from here; while a script runs the server serves nobody else"
             );
         }
-        let value = result.map_err(|failed| failed.told(self, doing))?;
-        self.convert(value, doing)
+        self.told(result, doing)
     }
 
-    async fn send(&self, cmd: &Cmd) -> Result<Value, Failed> {
-        let mut live = self.connection.get().await.map_err(Failed::Unsent)?;
+    async fn send(&self, live: &mut Live, cmd: &Cmd) -> Result<Value, RedisError> {
         let reply = live.link.send(cmd, Some(self.response_timeout())).await;
         if let Err(error) = &reply {
-            self.connection.failed(&live, error);
+            self.connection.failed(live, error);
         }
-        reply.map_err(Failed::Redis)
+        reply
+    }
+
+    fn told<T: FromRedisValue>(&self, reply: Result<Value, RedisError>, doing: Doing<'_>) -> Result<T, Error> {
+        let value = reply.map_err(|error| classify::classify(error, self.context(Some(doing))))?;
+        self.convert(value, doing)
     }
 
     fn convert<T: FromRedisValue>(&self, value: Value, doing: Doing<'_>) -> Result<T, Error> {
@@ -187,22 +198,6 @@ impl fmt::Debug for Client {
             .field("mode", &self.connection.source.mode())
             .field("connected", &self.is_connected())
             .finish_non_exhaustive()
-    }
-}
-
-/// A command that failed, before its text is made: NOSCRIPT needs none.
-enum Failed {
-    Unsent(Error),
-    Redis(RedisError),
-}
-
-impl Failed {
-    #[cold]
-    fn told(self, client: &Client, doing: Doing<'_>) -> Error {
-        match self {
-            Self::Unsent(error) => error,
-            Self::Redis(error) => classify::classify(error, client.context(Some(doing))),
-        }
     }
 }
 

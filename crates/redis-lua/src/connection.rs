@@ -67,6 +67,11 @@ impl Connection {
         self.current.load().is_some()
     }
 
+    /// Which connection there is now; they are numbered from one on.
+    pub(crate) fn number(&self) -> u64 {
+        self.current.load().as_ref().map_or(0, |live| live.generation)
+    }
+
     /// The connection of now, or the outcome of the attempt under way, within the connect timeout.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<Live, Error> {
         if let Some(live) = &*self.current.load() {
@@ -81,6 +86,10 @@ impl Connection {
             Attempt::Needless(live) => return Ok(live),
             Attempt::UnderWay(attempt) => attempt,
         };
+        let refusal = self.attempts.lock().last_error.clone().filter(|error| !error.is_transient());
+        if let Some(refusal) = refusal {
+            return Err(refusal); // The attempt goes on for later calls, after its pause.
+        }
         let limit = self.source.settings.connect_timeout;
         let outcome = timeout(limit, attempt.wait_for(Option::is_some)).await;
         match outcome.as_ref().map(|seen| seen.as_deref()) {

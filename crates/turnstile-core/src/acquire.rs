@@ -55,7 +55,15 @@ pub(crate) async fn within<B: LeaseBackend>(
     Err(match shared.table.heard(resource.queue()) {
         Some(Ok(())) => AcquireError::TimedOut { name: resource.name().clone(), waited: limit },
         Some(Err(source)) => failed(resource, source),
-        None => failed(resource, BackendError::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"))),
+        None => failed(
+            resource,
+            BackendError::new(
+                ErrorKind::TimedOut,
+                format!(
+                    "the servers gave no answer within {limit:?}: see that they are up and can be reached, or wait longer"
+                ),
+            ),
+        ),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The front door: locks by name, on one Redis.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis_lua::{Client, Name, NameError};
@@ -41,6 +42,7 @@ pub enum LockError {
 #[derive(Clone)]
 pub struct RedisLocks {
     manager: LeaseManager<LockBackend>,
+    options: Arc<LeaseOptions>,
 }
 
 impl RedisLocks {
@@ -118,7 +120,7 @@ impl RedisLocks {
     }
 
     fn lock(&self, resource: LockResource) -> RedisLock {
-        self.manager.lock(resource, LeaseOptions::default())
+        self.manager.lock(resource, self.options.clone())
     }
 }
 
@@ -169,6 +171,6 @@ impl RedisLocksBuilder {
             format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
         });
         let backend = LockBackend { client: self.client, label, replicas: self.replicas };
-        RedisLocks { manager: LeaseManager::new(backend) }
+        RedisLocks { manager: LeaseManager::new(backend), options: Arc::default() }
     }
 }

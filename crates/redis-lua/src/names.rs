@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::sync::Arc;
 
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
@@ -222,7 +223,10 @@ impl ToRedisArgs for Key<'_> {
         if self.suffix.is_empty() {
             out.write_arg(self.base.as_bytes());
         } else {
-            out.write_arg_fmt(self);
+            let mut arg = out.writer_for_next_arg();
+            for part in [self.base, ":", self.suffix] {
+                let _ = arg.write_all(part.as_bytes()); // Into memory: it cannot fail.
+            }
         }
     }
 }

@@ -74,14 +74,14 @@ pub(crate) async fn waiting<B: LeaseBackend>(
     options: &Arc<LeaseOptions>,
 ) -> Result<Lease, AcquireError> {
     let after = match shared.table.enter(resource, options, true) {
-        Entered::Front | Entered::Beside => Duration::ZERO,
+        Entered::Front | Entered::Beside => None,
         Entered::ShutDown | Entered::Busy => return Err(shut_down(resource)),
         Entered::Behind { ticket, turn } => {
             // What stands in front may have been left by a runtime that ended.
             keeper::start(shared);
             let mut waiting = Waiting { shared, queue: resource.queue(), ticket, turn, told: false };
             match waiting.turn().await {
-                Turn::Ask { after } => after,
+                Turn::Ask { after } => Some(after),
                 Turn::Handed(hold) => return Ok(Lease::new(hold, shared.clone())),
                 Turn::Failed(source) => return Err(failed(resource, source)),
                 Turn::ShutDown => return Err(shut_down(resource)),
@@ -176,16 +176,21 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
         }
     }
 
-    async fn until_granted(mut self, after: Duration) -> Result<Lease, AcquireError> {
+    /// Asks until it is granted; `after` a while, for one who comes from the queue.
+    async fn until_granted(mut self, after: Option<Duration>) -> Result<Lease, AcquireError> {
         let mut delays = self.options.retry.delays();
         let mut delay = || delays.next().unwrap_or_default();
         let mut outage_since = None;
-        if !after.is_zero() {
+        let mut alone = after.is_none();
+        if let Some(after) = after.filter(|after| !after.is_zero()) {
             self.pause(after.min(self.options.retry.longest())).await;
         }
         loop {
             if self.shared.table.is_closing() {
                 return Err(shut_down(self.resource));
+            }
+            if !std::mem::take(&mut alone) && !self.in_doubt {
+                self.reserve();
             }
             match self.ask().await {
                 Ok(Asked::Granted(lease)) => return Ok(lease),
@@ -211,12 +216,14 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
         }
     }
 
+    /// Asks for tokens to hand on, where others wait behind.
+    fn reserve(&mut self) {
+        let others_wait = self.resource.is_exclusive() && self.shared.table.others_wait(self.resource.queue());
+        self.tokens = if others_wait { self.options.token_range() } else { NonZeroU32::MIN };
+    }
+
     /// Asks once.
     async fn ask(&mut self) -> Result<Asked, BackendError> {
-        if !self.in_doubt {
-            let others_wait = self.resource.is_exclusive() && self.shared.table.others_wait(self.resource.queue());
-            self.tokens = if others_wait { self.options.token_range() } else { NonZeroU32::MIN };
-        }
         let (shared, resource, owner) = (self.shared.clone(), self.resource.clone(), self.owner);
         let (ttl, tokens) = (self.options.ttl, self.tokens);
         let asks_again_within = self.waits.then(|| self.options.retry.longest());

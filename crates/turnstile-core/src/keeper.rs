@@ -8,12 +8,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::manager::Shared;
+use crate::table::BATCH;
 use crate::{BackendError, ErrorKind, LeaseBackend, LostReason, Renewal};
-
-/// Renewals in one call. A server runs such a batch in a fraction of a millisecond.
-const BATCH: usize = 256;
-/// The longest sleep, so that a deadline that passed while the machine was suspended is noticed soon.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Starts the task where there is none, if there is a runtime to start it on.
 pub(crate) fn start<B: LeaseBackend>(shared: &Arc<Shared<B>>) {
@@ -55,9 +51,8 @@ async fn keep<B: LeaseBackend>(mut alive: Alive<B>) {
             let rest = due.renewals.split_off(due.renewals.len().min(BATCH));
             tokio::spawn(renew(shared.clone(), std::mem::replace(&mut due.renewals, rest)));
         }
-        let pause = due.next.map_or(LONGEST_SLEEP, |next| Duration::from_nanos(next.saturating_sub(now)));
         tokio::select! {
-            () = sleep(pause.min(LONGEST_SLEEP)) => {
+            () = sleep(Duration::from_nanos(due.next.saturating_sub(now))) => {
                 alive.ended = due.idle && shared.table.keeper_may_end();
                 if alive.ended {
                     return;

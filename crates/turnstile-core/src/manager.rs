@@ -61,8 +61,8 @@ impl<B: LeaseBackend> LeaseManager<B> {
     }
 
     /// The lock on `resource`. It sends nothing yet.
-    pub fn lock(&self, resource: B::Resource, options: LeaseOptions) -> ManagedLock<B> {
-        ManagedLock { manager: self.clone(), resource, options: Arc::new(options) }
+    pub fn lock(&self, resource: B::Resource, options: impl Into<Arc<LeaseOptions>>) -> ManagedLock<B> {
+        ManagedLock { manager: self.clone(), resource, options: options.into() }
     }
 
     /// Refuses whoever waits or comes, with [`AcquireError::ShutDown`], and waits for the releases that go on in the
@@ -108,10 +108,10 @@ impl<B: LeaseBackend> ManagedLock<B> {
         &self.manager
     }
 
-    /// The same lock with other options.
+    /// The same lock with other options. Give many locks clones of one `Arc` where memory counts.
     #[must_use]
-    pub fn with_options(mut self, options: LeaseOptions) -> Self {
-        self.options = Arc::new(options);
+    pub fn with_options(mut self, options: impl Into<Arc<LeaseOptions>>) -> Self {
+        self.options = options.into();
         self
     }
 }

@@ -7,12 +7,13 @@
 //! leaves the front passes it to the next in line, or removes the queue. A **tenure** is what the servers granted; with
 //! hand-overs in memory it serves several **holds** one after the other, each with a token and a latch of its own.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hashbrown::HashMap;
+use hashbrown::hash_map::{Entry, EntryRef};
 use tokio::sync::{Notify, oneshot};
 
 use crate::latch::Latch;
@@ -131,7 +132,7 @@ pub(crate) struct Due<R> {
     pub(crate) chores: Vec<Chore>,
     pub(crate) expired: Vec<Arc<Hold>>,
     /// When to look again.
-    pub(crate) next: Option<Nanos>,
+    pub(crate) next: Nanos,
     /// Nothing is held, asked for or left to clean up.
     pub(crate) idle: bool,
 }
@@ -264,6 +265,7 @@ impl<R: Resource> Table<R> {
         let tenure = Tenure { resource, options, hold: hold.clone(), granted_at, tokens, due, at_front };
         inner.tenures.insert(id, tenure);
         let early = due < inner.keeper_wakes;
+        inner.keeper_wakes = inner.keeper_wakes.min(due);
         drop(inner);
         if early {
             self.wake.notify_one();
@@ -345,10 +347,11 @@ impl<R: Resource> Table<R> {
                 inner.agenda.pop_first();
                 continue;
             };
-            // A little early is as good, and makes for fuller batches.
+            // A little early is as good, and fills a batch that goes out anyway.
             let early = if tenure.options.auto_renew { nanos(tenure.options.renew_every()) / 32 } else { 0 };
             let deadline = tenure.hold.deadline();
-            if due > now && (due >= deadline || due > now + early.min(EARLY)) {
+            let fills = renewals.len() % BATCH != 0;
+            if due > now && (!fills || due >= deadline || due > now + early.min(EARLY)) {
                 break;
             }
             if now >= deadline || tenure.hold.latch.reason().is_some() {
@@ -361,8 +364,11 @@ impl<R: Resource> Table<R> {
                 inner.put_off(id, deadline);
             }
         }
-        let next = inner.agenda.first().map(|&(due, _)| due);
-        inner.keeper_wakes = next.unwrap_or(Nanos::MAX);
+        // A wake-up that was asked for stands, even if its lease is gone: else the next lease would ask anew.
+        let asked = Some(inner.keeper_wakes).filter(|&wakes| wakes > now);
+        let next = inner.agenda.first().map(|&(due, _)| due).into_iter().chain(asked).min();
+        let next = next.unwrap_or(Nanos::MAX).min(now + LONGEST_SLEEP);
+        inner.keeper_wakes = next;
         Due { renewals, chores: std::mem::take(&mut inner.chores), expired, next, idle: inner.is_idle() }
     }
 
@@ -425,6 +431,11 @@ impl<R: Resource> Table<R> {
     }
 }
 
+/// Renewals in one call. A server runs such a batch in a millisecond or two, and serves nobody else meanwhile; smaller
+/// ones cost the client more.
+pub(crate) const BATCH: usize = 128;
+/// The longest sleep of the keeper, so that a deadline that passed while the machine was suspended is noticed soon.
+const LONGEST_SLEEP: Nanos = 1_000_000_000;
 /// A renewal may be sent this much before it is due.
 const EARLY: Nanos = 100_000_000;
 /// A failed renewal is sent again no sooner.
@@ -444,13 +455,13 @@ impl<R: Resource> Inner<R> {
     }
 
     fn pass_front(&mut self, name: &str, after: Duration) {
-        let Some(queue) = self.queues.get_mut(name) else { return };
-        while let Some(next) = queue.waiting.pop_front() {
+        let EntryRef::Occupied(mut queue) = self.queues.entry_ref(name) else { return };
+        while let Some(next) = queue.get_mut().waiting.pop_front() {
             if next.turn.send(Turn::Ask { after }).is_ok() {
                 return;
             }
         }
-        self.queues.remove(name);
+        queue.remove();
     }
 
     /// Gives `tenure` to the next in line, if that one wants just such a lease and enough of it is left.

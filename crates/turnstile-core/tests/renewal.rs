@@ -55,7 +55,7 @@ async fn a_thousand_leases_are_renewed_in_a_few_round_trips() {
     pass(10 * SECOND).await;
     let batches: HashSet<usize> = server.calls(Op::Renew).iter().map(|call| call.batch).collect();
     assert!(server.calls(Op::Renew).len() >= 9_000);
-    assert!(batches.len() <= 60, "{} round trips", batches.len());
+    assert!(batches.len() <= 100, "{} round trips", batches.len());
     assert!(leases.iter().all(|lease| lease.check().is_ok()));
 }
 

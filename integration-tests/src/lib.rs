@@ -15,6 +15,7 @@ use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 
 pub use log::Log;
 pub use oracle::Oracle;
+pub use turnstile_testkit::until;
 
 /// Far longer than anything here takes: a test that waits so long has failed.
 pub const SAFETY_NET: Duration = Duration::from_secs(30);
@@ -84,19 +85,6 @@ pub async fn run<T: FromRedisValue>(client: &Client, command: &str) -> T {
 /// When the server does not say.
 pub async fn lock_value(client: &Client, name: &str) -> Option<String> {
     client.run(cmd("GET").arg(format!("{{{name}}}"))).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Waits until the condition holds.
-///
-/// # Panics
-/// When it does not within [`SAFETY_NET`]; the text says for what.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SAFETY_NET, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Waits until the lease was renewed so often: four times is longer than its time to live.

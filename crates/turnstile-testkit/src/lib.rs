@@ -9,5 +9,7 @@ mod name;
 mod ports;
 mod runtime;
 mod signals;
+mod until;
 
 pub use name::unique;
+pub use until::until;

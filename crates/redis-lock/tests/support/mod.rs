@@ -1,12 +1,13 @@
 //! What the tests share: a real Redis, processes that are none, names of their own, and waiting for a condition.
 
-#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(dead_code, unused_imports, reason = "no test uses all of it")]
 
 use std::time::Duration;
 
 use redis_lock::{Client, LeaseOptions, RedisLocks};
 use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 use turnstile_testkit::redis::Redis;
+pub use turnstile_testkit::until;
 
 /// Long enough that nothing ends by itself while a test runs, even on a slow machine.
 pub const LONG: Duration = Duration::from_secs(600);
@@ -53,16 +54,6 @@ pub fn words(words: &str) -> Cmd {
 /// Runs a command out of words.
 pub async fn run<T: FromRedisValue>(client: &Client, command: &str) -> T {
     client.run(&words(command)).await.unwrap_or_else(|error| panic!("{command}: {error}"))
-}
-
-/// Waits until the condition holds; a test that waits for ever says why.
-pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SAFETY_NET, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Waits until somebody has asked for `name` in vain and waits for it.

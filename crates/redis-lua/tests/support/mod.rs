@@ -1,14 +1,14 @@
 //! What all server tests share: names of their own, raw commands, captured logs, and waiting for a condition.
 
-#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(dead_code, unused_imports, reason = "no test uses all of it")]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 use redis_lua::{Client, Name};
 use turnstile_testkit::redis::Redis;
+pub use turnstile_testkit::until;
 
 /// A name that no other test uses.
 pub fn name(prefix: &str) -> Name {
@@ -38,16 +38,6 @@ pub fn words(words: &str) -> Cmd {
 /// Runs a command out of words.
 pub async fn run<T: FromRedisValue>(client: &Client, command: &str) -> T {
     client.run(&words(command)).await.unwrap_or_else(|error| panic!("{command}: {error}"))
-}
-
-/// Waits until the condition holds; a test that waits for ever says why.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// Lines that were logged, at every level, by all crates.

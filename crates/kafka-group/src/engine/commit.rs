@@ -1,0 +1,177 @@
+//! Commits: in the background as the policy says, and for certain where partitions change hands.
+//!
+//! librdkafka tells what became of a commit only to those who wait for it (an asynchronous one has no event in rdkafka), and
+//! that may take as long as a session. So each is waited for aside, one at a time, and polling goes on.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use kafka_offsets::Commit;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Engine, NAP, Partition, State};
+use crate::metric;
+use crate::slot::Slot;
+
+/// How often a last commit is tried that fails for a passing reason.
+const TRIES: u32 = 3;
+/// How long a commit may take that somebody waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Sends what is due, or all that is done, unless a commit is under way. When the next may be due.
+    pub(super) fn commit(&self, all: bool) -> Option<Instant> {
+        let now = Instant::now();
+        let state = &mut *self.state.lock();
+        self.settle(state);
+        if state.committing.is_some() {
+            state.commit_all |= all;
+            return None; // Its end wakes us.
+        }
+        let all = all || std::mem::take(&mut state.commit_all);
+        let mut next: Option<Instant> = None;
+        let mut due = TopicPartitionList::new();
+        for ours in &mut state.partitions {
+            // Where a group begins is written down at once: otherwise one that begins at the end, and dies before its
+            // first commit, would begin at a later end.
+            let at = if all || !ours.committed {
+                Some(now)
+            } else {
+                ours.slot.offsets(|tracker| ours.schedule.due_at(tracker)).flatten()
+            };
+            match at {
+                Some(at) if at <= now => offer(ours, now, &mut due),
+                Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                None => {}
+            }
+        }
+        if due.count() > 0 {
+            state.committing = Some(self.send(state, due));
+        }
+        next
+    }
+
+    /// Commits what is done in these slots, and waits for it: the last thing before they change hands.
+    pub(super) fn commit_last(&self, slots: &[Arc<Slot>]) {
+        let until = Instant::now() + PATIENCE;
+        let state = &mut *self.state.lock();
+        if let Some(under_way) = state.committing.take() {
+            let result = self.wait(&under_way, until);
+            self.note_commit(state, result);
+        }
+        for tried in 1..=TRIES {
+            let mut all = TopicPartitionList::new();
+            let now = Instant::now();
+            let is_theirs = |ours: &&mut Partition| slots.iter().any(|slot| Arc::ptr_eq(slot, &ours.slot));
+            state.partitions.iter_mut().filter(is_theirs).for_each(|ours| offer(ours, now, &mut all));
+            if all.count() == 0 {
+                return;
+            }
+            let result = self.wait(&self.send(state, all), until);
+            let again = tried < TRIES && Instant::now() < until && result.as_ref().is_err_and(is_passing);
+            self.note_commit(state, result);
+            if !again {
+                return;
+            }
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// Commits this one offset, and waits until that is certain.
+    pub(super) fn commit_ahead(&self, state: &State, slot: &Slot, offset: i64) -> KafkaResult<()> {
+        let mut ahead = TopicPartitionList::new();
+        ahead.add_partition_offset(slot.topic(), slot.partition(), Offset::Offset(offset))?;
+        self.wait(&self.send(state, ahead), Instant::now() + PATIENCE)
+    }
+
+    /// Sends a commit on its way.
+    fn send(&self, state: &State, offsets: TopicPartitionList) -> Receiver<KafkaResult<()>> {
+        self.aside(state, "commit", move |consumer| consumer.commit(&offsets, CommitMode::Sync))
+    }
+
+    fn wait(&self, answer: &Receiver<KafkaResult<()>>, until: Instant) -> KafkaResult<()> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match answer.recv_timeout(left.min(NAP)) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => self.pulse.beat(),
+                Err(_) => return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut)),
+            }
+        }
+    }
+
+    /// Takes note if the commit under way has come to its end.
+    fn settle(&self, state: &mut State) {
+        let result = match state.committing.as_ref().map(Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => return,
+            Some(Ok(result)) => result,
+            Some(Err(TryRecvError::Disconnected)) => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::Fail)),
+        };
+        state.committing = None;
+        self.note_commit(state, result);
+    }
+
+    /// What became of all that was sent.
+    fn note_commit(&self, state: &mut State, result: KafkaResult<()>) {
+        let now = Instant::now();
+        let settled = state.partitions.iter_mut().filter_map(|ours| ours.sent.take().map(|sent| (ours, sent)));
+        for (ours, sent) in settled {
+            if result.is_ok() {
+                ours.committed = true;
+                ours.schedule.committed(&sent);
+            } else {
+                ours.schedule.failed(&sent, now);
+            }
+        }
+        let name = match result {
+            Ok(()) => metric::COMMITS,
+            Err(error) => {
+                tracing::warn!(%error, "not committed; it is tried again while the partitions are ours");
+                metric::COMMITS_FAILED
+            }
+        };
+        metric::of_group(name, &self.settings.group).increment(1);
+    }
+}
+
+/// Puts what the partition has to commit on the list.
+fn offer(ours: &mut Partition, now: Instant, list: &mut TopicPartitionList) {
+    let Partition { slot, schedule, committed, .. } = ours;
+    let commit = slot.offsets(|tracker| {
+        // Nothing new, and nothing there at all: where it begins.
+        schedule.offer(now, tracker).or_else(|| (!*committed).then(|| Commit::of(tracker, 0)))
+    });
+    let Some(commit) = commit.flatten() else { return };
+    let (topic, partition) = (ours.slot.topic(), ours.slot.partition());
+    let mut of_it = list.add_partition(topic, partition);
+    if of_it.set_offset(Offset::Offset(commit.offset)).is_ok() {
+        if !commit.metadata.text.is_empty() {
+            of_it.set_metadata(&commit.metadata.text);
+        }
+        ours.sent = Some(commit);
+    }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, OperationTimedOut,
+        RequestTimedOut, StaleMemberEpoch, WaitingForCoordinator,
+    };
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            BrokerTransportFailure
+                | CoordinatorLoadInProgress
+                | CoordinatorNotAvailable
+                | NotCoordinator
+                | OperationTimedOut
+                | RequestTimedOut
+                | StaleMemberEpoch
+                | WaitingForCoordinator
+        )
+    )
+}

@@ -1,0 +1,183 @@
+//! Records in, and how fast: what is polled is gathered by partition, submitted, and held back where too much is in hand.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+use kafka_offsets::{Delivery, OffsetTracker};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::{End, Engine, Partition, State, list};
+use crate::record::Record;
+use crate::slot::{Amount, Slot};
+
+/// How many records are taken in one turn.
+const BATCH: usize = 1024;
+/// How long to wait for the workers before a partition's fetching rests: librdkafka throws away what it has fetched
+/// ahead of a partition that rests.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+impl Engine {
+    /// Takes what has arrived; whether there may be more.
+    pub(super) fn poll(&self, consumer: &BaseConsumer<Context>) -> Result<bool, End> {
+        let mut taken = 0;
+        while taken < BATCH {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    taken += 1;
+                    let mut state = self.state.lock();
+                    // Of a partition that was just given up: it is delivered again, to whoever has it.
+                    if let Some(ours) = state.find(message.topic(), message.partition()) {
+                        let record = Record::detach(&message, ours.slot.topic(), ours.slot.epoch());
+                        ours.fetched.push(record);
+                    }
+                }
+                Some(Err(error)) => self.judge(error)?,
+                None if self.served.swap(false, Ordering::Relaxed) => {}
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Hands what was taken to the scheduler.
+    pub(super) fn submit(&self, consumer: &BaseConsumer<Context>) {
+        let state = &mut *self.state.lock();
+        let at_most_once = self.settings.commits.delivered() == Delivery::AtMostOnce;
+        let mut over = false;
+        let mut again = Vec::new();
+        for index in 0..state.partitions.len() {
+            let ours = &mut state.partitions[index];
+            if ours.fetched.is_empty() {
+                continue;
+            }
+            if ours.slot.take(&mut ours.fetched).is_none() {
+                again.push((ours.slot.clone(), ours.fetched[0].offset()));
+                continue;
+            }
+            // Committed before it is worked on; if that fails, it is fetched again.
+            if at_most_once && !self.commits_ahead(state, index) {
+                again.push((state.partitions[index].slot.clone(), state.partitions[index].schedule.confirmed()));
+                continue;
+            }
+            let ours = &mut state.partitions[index];
+            let records = std::mem::take(&mut ours.fetched);
+            if let Some(scheduler) = state.scheduler.as_mut().filter(|_| !records.is_empty()) {
+                scheduler.submit(&ours.slot, records);
+                over |= !ours.slot.in_hand().within(self.settings.budget);
+            }
+        }
+        for (slot, offset) in again {
+            tracing::warn!(?slot, offset, "the partition starts again from an earlier offset");
+            self.restart(state, consumer, &slot, offset);
+        }
+        if over {
+            self.hold_back(state, consumer);
+        }
+    }
+
+    /// Commits beyond what was taken of a partition; whether that is certain.
+    fn commits_ahead(&self, state: &mut State, index: usize) -> bool {
+        let (ours, now) = (&mut state.partitions[index], Instant::now());
+        let commit = ours.slot.offsets(|tracker| ours.schedule.offer(now, tracker)).flatten();
+        let Some(commit) = commit else { return true };
+        let slot = ours.slot.clone();
+        let result = self.commit_ahead(state, &slot, commit.offset);
+        let ours = &mut state.partitions[index];
+        match &result {
+            Ok(()) => {
+                ours.schedule.committed(&commit);
+                ours.committed = true;
+            }
+            Err(error) => {
+                ours.schedule.failed(&commit, now);
+                tracing::warn!(%error, ?slot, "not committed, so not worked on yet");
+            }
+        }
+        result.is_ok()
+    }
+
+    /// Waits a moment for the workers; then lets partitions rest of which too much is still in hand.
+    fn hold_back(&self, state: &mut State, consumer: &BaseConsumer<Context>) {
+        let full = self.settings.budget;
+        let enough = Amount { records: full.records * 3 / 4, bytes: full.bytes / 4 * 3 };
+        let until = Instant::now() + PATIENCE;
+        let is_over = |ours: &&mut Partition| !ours.paused && !ours.slot.in_hand().within(full);
+        let waits_for: Vec<_> = state.partitions.iter_mut().filter(is_over).map(|ours| ours.slot.clone()).collect();
+        while waits_for.iter().any(|slot| slot.is_active() && slot.wake_at(enough)) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            park_timeout(left);
+        }
+        let full: Vec<_> = state.partitions.iter_mut().filter(is_over).collect();
+        if !full.is_empty() && said(consumer.pause(&list(full.iter().map(|ours| &ours.slot)))) {
+            full.into_iter().for_each(|ours| ours.paused = true);
+        }
+    }
+
+    /// Lets partitions go on of which little enough is in hand.
+    pub(super) fn regulate(&self, consumer: &BaseConsumer<Context>) {
+        let mut state = self.state.lock();
+        let mark = Amount { records: self.settings.budget.records / 2, bytes: self.settings.budget.bytes / 2 };
+        let light: Vec<_> =
+            state.partitions.iter_mut().filter(|ours| ours.paused && !ours.slot.wake_at(mark)).collect();
+        let resting = light.iter().filter(|ours| !ours.held).map(|ours| &ours.slot);
+        // Only those that were paused here: librdkafka#2593.
+        if !light.is_empty() && said(consumer.resume(&list(resting))) {
+            light.into_iter().for_each(|ours| ours.paused = false);
+        }
+    }
+
+    /// The scheduler wants a partition's fetching to rest, or to go on.
+    pub(super) fn hold(&self, consumer: &BaseConsumer<Context>, slot: &Arc<Slot>, rest: bool) {
+        let mut state = self.state.lock();
+        let Some(ours) = state.of(slot).filter(|ours| ours.held != rest) else { return };
+        let list = list([slot]);
+        let done = match (rest, ours.paused) {
+            (_, true) => true,
+            (true, false) => said(consumer.pause(&list)),
+            (false, false) => said(consumer.resume(&list)),
+        };
+        if done {
+            ours.held = rest;
+        }
+        self.tell(&mut state);
+    }
+
+    /// Closes the slot and fetches its partition again from `offset`, as a new one.
+    pub(super) fn restart(&self, state: &mut State, consumer: &BaseConsumer<Context>, slot: &Arc<Slot>, offset: i64) {
+        let Some(ours) = state.of(slot) else { return };
+        let (end, committed) = (ours.end, ours.committed);
+        let mut from = TopicPartitionList::new();
+        let resumed = if ours.paused || ours.held { consumer.resume(&list([slot])) } else { Ok(()) };
+        let sought = resumed
+            .and_then(|()| from.add_partition_offset(slot.topic(), slot.partition(), Offset::Offset(offset)))
+            .and_then(|()| consumer.seek_partitions(from, Duration::from_secs(5)));
+        if let Err(error) = sought {
+            state.end = Some(End::Rebuild(error));
+            return;
+        }
+        self.close(state, slot);
+        let tracker = OffsetTracker::new(state.next_epoch(), offset);
+        let mut new = self.partition(slot.topic().clone(), slot.partition(), tracker, Instant::now());
+        (new.end, new.committed) = (end, committed);
+        if let Some(scheduler) = &mut state.scheduler {
+            scheduler.assigned(&new.slot);
+        }
+        state.partitions.push(new);
+    }
+}
+
+fn said(result: Result<(), KafkaError>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!(%error, "a partition could not be paused or resumed; it is tried again");
+    }
+    result.is_ok()
+}

@@ -1,0 +1,330 @@
+//! Partitions come and go: assigned, revoked, lost, and given up at the end of a run.
+//!
+//! Revoked: begin nothing more, wait for what is begun, commit what is done, and only then let go. Lost: others may have
+//! them already, so nothing is waited for and nothing committed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+use kafka_offsets::{CommitSchedule, Completions, OffsetTracker, Reason, metadata};
+use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Context;
+use super::{End, Engine, NAP, Partition, State};
+use crate::error::RunError;
+use crate::metric;
+use crate::slot::Slot;
+use crate::status::Membership;
+
+/// How long one question to the brokers may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What the brokers know of a partition: what the group committed, and what is there.
+struct Known {
+    committed: Option<(i64, String)>,
+    low: i64,
+    high: i64,
+}
+
+impl Engine {
+    /// The group gives us partitions.
+    pub(super) fn assigned(&self, consumer: &BaseConsumer<Context>, given: &TopicPartitionList) {
+        let until = Instant::now() + (self.settings.max_poll_interval / 2).min(ANSWER * 6);
+        let leaving = self.state.lock().membership == Membership::Leaving;
+        let known = loop {
+            match self.ask(consumer, given) {
+                _ if leaving => break HashMap::new(),
+                Ok(known) => break known,
+                Err(error) if Instant::now() < until && !self.shutdown.is_begun() => {
+                    tracing::info!(%error, "the brokers do not say yet where the group was");
+                    self.pulse.beat();
+                    park_timeout(NAP);
+                }
+                Err(error) => {
+                    self.state.lock().end = Some(End::Rebuild(error));
+                    break HashMap::new();
+                }
+            }
+        };
+        let mut state = self.state.lock();
+        let mut from = TopicPartitionList::new();
+        let mut new = Vec::new();
+        for element in given.elements() {
+            let (topic, partition) = (Arc::from(element.topic()), element.partition());
+            let Some(known) = known.get(&(element.topic().to_owned(), partition)) else { continue };
+            match self.begin(&mut state, topic, partition, known) {
+                Ok(ours) => {
+                    let offset = ours.slot.commit_point().map_or(Offset::Stored, Offset::Offset);
+                    // The topic's name and the offset come from librdkafka itself.
+                    let _ = from.add_partition_offset(ours.slot.topic(), partition, offset);
+                    new.push(ours);
+                }
+                Err(error) => state.end = Some(End::Failed(error)),
+            }
+        }
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = if cooperative { consumer.incremental_assign(&from) } else { consumer.assign(&from) };
+        if let Err(error) = done {
+            state.end = Some(End::Rebuild(error));
+            return;
+        }
+        tracing::info!(partitions = ?new.iter().map(|ours| &ours.slot).collect::<Vec<_>>(), "assigned");
+        for ours in new {
+            if let Some(scheduler) = &mut state.scheduler {
+                scheduler.assigned(&ours.slot);
+            }
+            state.partitions.push(ours);
+        }
+        if !leaving {
+            state.membership = if state.partitions.is_empty() { Membership::Idle } else { Membership::Working };
+        }
+        self.tell(&mut state);
+    }
+
+    /// Where the group was in these partitions, and what is there.
+    fn ask(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        given: &TopicPartitionList,
+    ) -> KafkaResult<HashMap<(String, i32), Known>> {
+        if given.count() == 0 {
+            return Ok(HashMap::new());
+        }
+        let at = |logical: Offset| {
+            let mut asked = given.clone();
+            asked.set_all_offsets(logical)?;
+            let found = consumer.offsets_for_times(asked, ANSWER)?;
+            self.pulse.beat();
+            offsets_of(&found)
+        };
+        let (lows, highs) = (at(Offset::Beginning)?, at(Offset::End)?);
+        let mut asked = given.clone();
+        asked.set_all_offsets(Offset::Invalid)?;
+        let committed = consumer.committed_offsets(asked, ANSWER)?;
+        self.pulse.beat();
+        let mut known = HashMap::new();
+        for element in committed.elements() {
+            element.error()?;
+            let key = (element.topic().to_owned(), element.partition());
+            let committed = match element.offset() {
+                Offset::Offset(offset) => {
+                    // rdkafka panics where metadata is not UTF-8, and then it is not ours.
+                    let text = std::panic::catch_unwind(|| element.metadata().to_owned());
+                    Some((offset, text.unwrap_or_else(|_| "?".to_owned())))
+                }
+                _ => None,
+            };
+            if let (Some(&low), Some(&high)) = (lows.get(&key), highs.get(&key)) {
+                known.insert(key, Known { committed, low, high });
+            }
+        }
+        Ok(known)
+    }
+
+    fn begin(&self, state: &mut State, topic: Arc<str>, partition: i32, known: &Known) -> Result<Partition, RunError> {
+        let Known { committed, low, high } = known;
+        let committed_offset = committed.as_ref().map(|(offset, _)| *offset);
+        let from = self
+            .settings
+            .start
+            .decide(committed_offset, *low, *high)
+            .map_err(|source| RunError::NowhereToStart { topic: topic.clone(), partition, source })?;
+        let epoch = state.next_epoch();
+        let mut earlier = Completions::none(from.offset);
+        match (&from.reason, committed) {
+            (Reason::Committed, Some((offset, text))) => match metadata::decode(*offset, text) {
+                Ok(found) => {
+                    earlier = found;
+                    earlier.truncate(*high);
+                }
+                Err(ignored) => {
+                    tracing::warn!(topic = &*topic, partition, %ignored, "the commit's metadata tells nothing; what was done beyond it is done again");
+                    metric::of_group(metric::METADATA_IGNORED, &self.settings.group).increment(1);
+                }
+            },
+            (Reason::WithoutCommit, _) => {
+                tracing::info!(topic = &*topic, partition, from = from.offset, "nothing is committed yet");
+            }
+            (reason, _) => {
+                tracing::warn!(
+                    topic = &*topic,
+                    partition,
+                    ?reason,
+                    from = from.offset,
+                    low,
+                    high,
+                    "not begun where the group was"
+                );
+            }
+        }
+        let tracker = OffsetTracker::resume(epoch, from.offset, &earlier);
+        Ok(Partition {
+            end: Some(*high),
+            committed: from.reason == Reason::Committed,
+            ..self.partition(topic, partition, tracker, Instant::now())
+        })
+    }
+
+    /// A partition that begins where its tracker does.
+    pub(super) fn partition(&self, topic: Arc<str>, partition: i32, tracker: OffsetTracker, now: Instant) -> Partition {
+        let (epoch, start) = (tracker.epoch(), tracker.commit_point());
+        Partition {
+            slot: Arc::new(Slot::new(topic, partition, epoch, tracker, self.pulse.clone())),
+            fetched: Vec::new(),
+            schedule: CommitSchedule::new(self.settings.commits.clone(), epoch, start, now),
+            committed: false,
+            sent: None,
+            paused: false,
+            held: false,
+            end: None,
+            progress: (0, now),
+            stalled: false,
+        }
+    }
+
+    /// The group takes partitions back.
+    pub(super) fn revoked(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList) {
+        let slots = self.theirs(taken);
+        tracing::info!(partitions = ?slots, "revoked");
+        let limit = self.settings.drain_limit.min(self.settings.max_poll_interval / 2);
+        let ours_still = self.drain(&slots, limit, || !consumer.assignment_lost());
+        if ours_still {
+            self.commit_last(&slots);
+        }
+        self.let_go(consumer, taken, &slots);
+    }
+
+    /// The group has given them to others.
+    pub(super) fn lost(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList) {
+        let slots = self.theirs(taken);
+        tracing::warn!(partitions = ?slots, "lost: what was not committed is worked on again by others");
+        metric::of_group(metric::LOST, &self.settings.group).increment(slots.len() as u64);
+        self.let_go(consumer, taken, &slots);
+    }
+
+    fn let_go(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList, slots: &[Arc<Slot>]) {
+        let mut state = self.state.lock();
+        slots.iter().for_each(|slot| self.close(&mut state, slot));
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = if cooperative { consumer.incremental_unassign(taken) } else { consumer.unassign() };
+        if let Err(error) = done {
+            tracing::debug!(%error, "nothing to let go");
+        }
+        if state.partitions.is_empty() && state.membership != Membership::Leaving {
+            state.membership = Membership::Joining;
+        }
+        self.tell(&mut state);
+    }
+
+    /// Waits until nothing of these slots is at work, for `limit` at most and while `ours` holds; then handlers are
+    /// dropped. Whether it held to the end.
+    fn drain(&self, slots: &[Arc<Slot>], limit: Duration, mut ours: impl FnMut() -> bool) -> bool {
+        {
+            let mut state = self.state.lock();
+            for slot in slots {
+                slot.drain();
+                if let Some(scheduler) = &mut state.scheduler {
+                    scheduler.draining(slot);
+                }
+            }
+        }
+        let begun = Instant::now();
+        while ours() {
+            let spent = begun.elapsed();
+            if spent >= limit || slots.iter().all(|slot| slot.is_drained()) {
+                return ours();
+            }
+            let cancel_at = limit.mul_f64(0.8);
+            let next = if spent < cancel_at { cancel_at - spent } else { limit - spent };
+            if spent >= cancel_at {
+                slots.iter().for_each(|slot| slot.cancel());
+            }
+            park_timeout(next.min(NAP));
+            self.pulse.beat();
+        }
+        false
+    }
+
+    /// At the end of a consumer: drains and commits what it has, or gives it up as lost.
+    pub(super) fn give_all_up(&self, consumer: &BaseConsumer<Context>, end: &End) {
+        if matches!(end, End::Rebuild(_)) {
+            self.lose_all();
+            return;
+        }
+        let slots: Vec<_> = {
+            let mut state = self.state.lock();
+            state.membership = Membership::Leaving;
+            state.partitions.iter().for_each(|ours| ours.slot.drain());
+            self.tell(&mut state);
+            state.partitions.iter().map(|ours| ours.slot.clone()).collect()
+        };
+        // Nothing more is taken, and polling goes on, since it may take longer than the longest poll interval.
+        let rests = consumer.assignment().and_then(|all| consumer.pause(&all));
+        let ours_still = self.drain(&slots, self.shutdown.limit(), || {
+            // A record is not worked on any more, so it is delivered again.
+            if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = consumer.poll(Duration::ZERO) {
+                return false;
+            }
+            rests.is_ok() && !consumer.assignment_lost()
+        });
+        if ours_still {
+            self.commit_last(&slots);
+        }
+        let mut state = self.state.lock();
+        slots.iter().for_each(|slot| self.close(&mut state, slot));
+    }
+
+    /// Closes everything as lost.
+    pub(super) fn lose_all(&self) {
+        let mut state = self.state.lock();
+        let slots: Vec<_> = state.partitions.iter().map(|ours| ours.slot.clone()).collect();
+        metric::of_group(metric::LOST, &self.settings.group).increment(slots.len() as u64);
+        slots.iter().for_each(|slot| self.close(&mut state, slot));
+        state.membership = Membership::Joining;
+        self.tell(&mut state);
+    }
+
+    /// Closes a slot and takes it out of the books. Handlers that are still at work have a fifth of the drain limit, if
+    /// they were not told before.
+    pub(super) fn close(&self, state: &mut State, slot: &Arc<Slot>) {
+        let told = slot.cancelled().is_cancelled();
+        let left = slot.close();
+        let (done, _) = slot.counts();
+        metric::done(slot.topic()).increment(done.saturating_sub(state.of(slot).map_or(done, |ours| ours.progress.0)));
+        metric::handed_back(slot.topic()).increment(left.records);
+        state.report.done += done;
+        state.report.handed_back += left.records;
+        if let Some(scheduler) = &mut state.scheduler {
+            scheduler.closed(slot);
+        }
+        let grace = if told { Duration::ZERO } else { self.settings.drain_limit / 5 };
+        if slot.is_drained() || grace.is_zero() {
+            slot.abandon();
+        } else {
+            state.abandon.push((Instant::now() + grace, slot.clone()));
+        }
+        state.partitions.retain(|ours| !Arc::ptr_eq(&ours.slot, slot));
+        state.hint = 0;
+    }
+
+    fn theirs(&self, taken: &TopicPartitionList) -> Vec<Arc<Slot>> {
+        let state = self.state.lock();
+        let is_taken = |slot: &&Arc<Slot>| taken.find_partition(slot.topic(), slot.partition()).is_some();
+        state.partitions.iter().map(|ours| &ours.slot).filter(is_taken).cloned().collect()
+    }
+}
+
+fn offsets_of(list: &TopicPartitionList) -> KafkaResult<HashMap<(String, i32), i64>> {
+    let mut offsets = HashMap::new();
+    for element in list.elements() {
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            offsets.insert((element.topic().to_owned(), element.partition()), offset);
+        }
+    }
+    Ok(offsets)
+}

@@ -1,0 +1,187 @@
+//! The watchdog, and what is told of where things stand.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::{Engine, Partition, State};
+use crate::builder::Protocol;
+use crate::metric;
+use crate::status::{Membership, PartitionStatus, Stall, StallReason, Status};
+
+/// How often progress is looked at.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// What is read of librdkafka's statistics.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: HashMap<String, Broker>,
+    #[serde(default)]
+    topics: HashMap<String, Topic>,
+    cgrp: Option<Group>,
+}
+
+#[derive(Deserialize)]
+struct Broker {
+    /// Negative for addresses of which it is not known yet which broker answers there.
+    nodeid: i32,
+    state: String,
+}
+
+#[derive(Deserialize)]
+struct Topic {
+    #[serde(default)]
+    partitions: HashMap<i32, Ends>,
+}
+
+/// The end of a partition, for those who read everything and for those who read what is committed.
+#[derive(Deserialize)]
+struct Ends {
+    #[serde(default)]
+    hi_offset: i64,
+    #[serde(default)]
+    ls_offset: i64,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    join_state: String,
+    #[serde(default)]
+    assignment_size: i64,
+}
+
+impl Engine {
+    /// librdkafka's statistics, each second.
+    pub(super) fn note_statistics(&self, json: &[u8]) {
+        let statistics: Statistics = match serde_json::from_slice(json) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                tracing::debug!(%error, "statistics that cannot be read");
+                return;
+            }
+        };
+        let mut state = self.state.lock();
+        for ours in &mut state.partitions {
+            let ends = statistics
+                .topics
+                .get(&**ours.slot.topic())
+                .and_then(|topic| topic.partitions.get(&ours.slot.partition()));
+            let end =
+                ends.map(|ends| if ends.ls_offset >= 0 { ends.ls_offset.min(ends.hi_offset) } else { ends.hi_offset });
+            ours.end = end.filter(|end| *end >= 0).or(ours.end);
+        }
+        if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
+            state.trouble = None;
+        }
+        let without = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.assignment_size == 0);
+        state.without = if without { state.without + 1 } else { 0 };
+        // With KIP-848 the client does not say that it has joined: brokers assign at the first heartbeat if they have
+        // something to assign.
+        let steady = match self.settings.protocol {
+            Protocol::Consumer => state.without >= 2,
+            _ => without && statistics.cgrp.is_some_and(|group| group.join_state == "steady"),
+        };
+        if steady && state.membership == Membership::Joining {
+            tracing::info!("idle: there are more members than partitions");
+            state.membership = Membership::Idle;
+        }
+        self.tell(&mut state);
+    }
+
+    /// Looks after stalls, and after handlers whose time is over.
+    pub(super) fn watch(&self) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        if now.saturating_duration_since(state.watched) < EVERY {
+            return;
+        }
+        state.watched = now;
+        state.abandon.retain(|(at, slot)| {
+            let stays = *at > now && !slot.is_drained();
+            if !stays {
+                slot.abandon();
+            }
+            stays
+        });
+        let limit = self.settings.stalled_after;
+        let (mut news, mut moved) = (false, false);
+        for ours in &mut state.partitions {
+            let (done, _) = ours.slot.counts();
+            let before = ours.progress.0;
+            if done != before || !has_work(ours) {
+                metric::done(ours.slot.topic()).increment(done - before);
+                ours.progress = (done, now);
+                moved |= done != before;
+                if std::mem::take(&mut ours.stalled) {
+                    tracing::info!(slot = ?ours.slot, "goes on");
+                    news = true;
+                }
+            } else if !ours.stalled && now.saturating_duration_since(ours.progress.1) >= limit {
+                ours.stalled = true;
+                news = true;
+                metric::of_group(metric::STALLS, &self.settings.group).increment(1);
+                tracing::warn!(slot = ?ours.slot, after = ?limit, reason = %why(ours), "no progress");
+            }
+        }
+        if moved && state.trouble.take().is_some() {
+            news = true;
+        }
+        if news {
+            self.tell(&mut state);
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn tell(&self, state: &mut State) {
+        let now = Instant::now();
+        let mut partitions: Vec<_> = state.partitions.iter().map(|ours| status_of(ours, now)).collect();
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        for one in &partitions {
+            metric::lag(&one.topic, one.partition).set(one.lag.unwrap_or_default() as f64);
+            metric::in_hand(&one.topic, one.partition).set(one.in_hand.records as f64);
+        }
+        let status = Status { membership: state.membership, partitions, trouble: state.trouble.clone() };
+        self.status.send_if_modified(|told| {
+            let news = *told != status;
+            *told = status;
+            news
+        });
+    }
+}
+
+fn has_work(ours: &Partition) -> bool {
+    ours.slot.in_hand().records > 0 || lag(ours).is_some_and(|lag| lag > 0)
+}
+
+fn lag(ours: &Partition) -> Option<i64> {
+    Some((ours.end? - ours.slot.commit_point()?).max(0))
+}
+
+fn why(ours: &Partition) -> StallReason {
+    match ours.slot.trouble() {
+        Some(trouble) => StallReason::Trouble(trouble),
+        None if ours.slot.in_hand().records > 0 => StallReason::Handler { offset: ours.slot.current() },
+        None => StallReason::NothingFetched,
+    }
+}
+
+fn status_of(ours: &Partition, now: Instant) -> PartitionStatus {
+    let stall =
+        ours.stalled.then(|| Stall { since: now.saturating_duration_since(ours.progress.1), reason: why(ours) });
+    PartitionStatus {
+        topic: ours.slot.topic().clone(),
+        partition: ours.slot.partition(),
+        epoch: ours.slot.epoch(),
+        commit_point: ours.slot.commit_point().unwrap_or_default(),
+        committed: ours.committed.then(|| ours.schedule.confirmed()),
+        in_hand: ours.slot.in_hand(),
+        lag: lag(ours),
+        paused: ours.paused || ours.held,
+        stall,
+    }
+}

@@ -1,0 +1,320 @@
+//! A partition that is ours, from its assignment to its end: what is in hand, what is done, and whether it is still ours.
+//!
+//! Schedulers and handlers hold it; the polling thread alone changes its phase. A new assignment of the same partition is
+//! a new slot with a higher [`Epoch`], so whatever comes late for an old one finds it closed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kafka_offsets::{Completed, Epoch, Fetched, OffsetTracker};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::pulse::Pulse;
+use crate::record::Record;
+use crate::status::Trouble;
+
+const ACTIVE: u8 = 0;
+const DRAINING: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// One assignment of one partition to this member.
+pub struct Slot {
+    topic: Arc<str>,
+    partition: i32,
+    epoch: Epoch,
+    phase: AtomicU8,
+    running: AtomicUsize,
+    /// The offset that a handler was given last.
+    current: AtomicI64,
+    books: Mutex<Books>,
+    draining: CancellationToken,
+    cancelled: CancellationToken,
+    closed: CancellationToken,
+    pulse: Arc<Pulse>,
+}
+
+/// What is in hand and what is done.
+struct Books {
+    /// Gone once the slot is closed.
+    tracker: Option<OffsetTracker>,
+    /// What was fetched lies below it.
+    position: i64,
+    in_hand: Amount,
+    /// The polling thread waits until no more than this is in hand.
+    wake_at: Option<Amount>,
+    done: u64,
+    stale: u64,
+    trouble: Option<Trouble>,
+}
+
+/// A number of records and of their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// How many records.
+    pub records: u64,
+    /// How many bytes their keys, values and headers have.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Whether neither is above the other's.
+    pub(crate) const fn within(self, other: Self) -> bool {
+        self.records <= other.records && self.bytes <= other.bytes
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(
+        topic: Arc<str>,
+        partition: i32,
+        epoch: Epoch,
+        tracker: OffsetTracker,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        let cancelled = CancellationToken::new();
+        Self {
+            topic,
+            partition,
+            epoch,
+            phase: AtomicU8::new(ACTIVE),
+            running: AtomicUsize::new(0),
+            current: AtomicI64::new(-1),
+            books: Mutex::new(Books {
+                position: tracker.commit_point(),
+                tracker: Some(tracker),
+                in_hand: Amount { records: 0, bytes: 0 },
+                wake_at: None,
+                done: 0,
+                stale: 0,
+                trouble: None,
+            }),
+            draining: CancellationToken::new(),
+            cancelled,
+            closed: CancellationToken::new(),
+            pulse,
+        }
+    }
+
+    /// Its topic.
+    #[must_use]
+    pub const fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its partition.
+    #[must_use]
+    pub const fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Which assignment it is: higher than that of any earlier one in this run.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether further records of it may be begun. No once it is being revoked, is lost, or the run ends.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == ACTIVE
+    }
+
+    /// Begins to work on records of it; `None` when none may be begun any more. The polling thread waits, up to the
+    /// drain limit, for what was begun to be dropped before it gives the partition up.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> Option<Running> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let running = Running(self.clone());
+        self.is_active().then_some(running)
+    }
+
+    /// Waits until this process is known to have been awake all the time, so that the partition is still ours; `false`
+    /// when no further record may be begun. To be called before each record; costs a look at a clock.
+    ///
+    /// A process that was stopped past its session's end may wake up in the middle of its work. It must not go on before
+    /// the polling thread has found out.
+    pub async fn still_ours(&self) -> bool {
+        while self.is_active() {
+            if self.pulse.is_fresh() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        false
+    }
+
+    /// The record is done: it is not delivered again once the commit point has passed it. Late, after the slot has been
+    /// closed, it is counted and has no effect.
+    pub fn done(&self, record: &Record) -> Completed {
+        let mut books = self.books.lock();
+        let Some(tracker) = &mut books.tracker else {
+            books.stale += 1;
+            crate::metric::late(&self.topic).increment(1);
+            return Completed::Stale;
+        };
+        let completed = tracker.complete(record.offset(), self.epoch);
+        if completed == Completed::Done {
+            books.done += 1;
+        }
+        books.in_hand.records = books.in_hand.records.saturating_sub(1);
+        books.in_hand.bytes = books.in_hand.bytes.saturating_sub(record.size() as u64);
+        if books.wake_at.is_some_and(|mark| books.in_hand.within(mark)) {
+            books.wake_at = None;
+            drop(books);
+            self.pulse.wake();
+        }
+        completed
+    }
+
+    /// Fires when the slot is being revoked or the run ends: begin nothing more, and do not wait for another attempt.
+    #[must_use]
+    pub const fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Fires when the partition is lost, or when its time to drain is nearly over; handlers get it by their
+    /// [`Attempt`](turnstile_core::Attempt).
+    #[must_use]
+    pub const fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// Fires when handlers that are still at work are to be dropped.
+    #[must_use]
+    pub const fn abandoned(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Notes which record a handler is at, for the watchdog.
+    pub fn at_work_on(&self, offset: i64) {
+        self.current.store(offset, Ordering::Relaxed);
+    }
+
+    /// Says what keeps the slot from going on, or that nothing does.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        self.books.lock().trouble = trouble;
+    }
+
+    /// What keeps it from going on.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.books.lock().trouble.clone()
+    }
+
+    /// The lowest offset that is not done; `None` once closed.
+    #[must_use]
+    pub fn commit_point(&self) -> Option<i64> {
+        self.books.lock().tracker.as_ref().map(OffsetTracker::commit_point)
+    }
+
+    /// What was submitted and is not done.
+    #[must_use]
+    pub fn in_hand(&self) -> Amount {
+        self.books.lock().in_hand
+    }
+
+    /// Looks at the offsets; `None` once closed.
+    pub fn offsets<T>(&self, look: impl FnOnce(&OffsetTracker) -> T) -> Option<T> {
+        self.books.lock().tracker.as_ref().map(look)
+    }
+}
+
+/// The polling thread's side.
+impl Slot {
+    /// Takes fetched records into the books, and keeps only those that are not done yet. `None` if they lie before what was
+    /// fetched already: then nothing was taken.
+    pub(crate) fn take(&self, records: &mut Vec<Record>) -> Option<()> {
+        let mut books = self.books.lock();
+        let Books { tracker: Some(tracker), position, in_hand, .. } = &mut *books else {
+            records.clear();
+            return Some(());
+        };
+        if records.first().is_some_and(|first| first.offset() < *position) {
+            return None;
+        }
+        records.retain(|record| {
+            *position = record.offset() + 1;
+            let new = tracker.fetched(record.offset()) == Fetched::New;
+            if new {
+                in_hand.records += 1;
+                in_hand.bytes += record.size() as u64;
+            }
+            new
+        });
+        Some(())
+    }
+
+    /// Asks to be woken once no more than `mark` is in hand; `false` if that is so already.
+    pub(crate) fn wake_at(&self, mark: Amount) -> bool {
+        let mut books = self.books.lock();
+        let waits = !books.in_hand.within(mark);
+        books.wake_at = waits.then_some(mark);
+        waits
+    }
+
+    /// How many were done in it, and how many too late.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let books = self.books.lock();
+        (books.done, books.stale)
+    }
+
+    /// The offset that a handler was given last.
+    pub(crate) fn current(&self) -> i64 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is to be begun.
+    pub(crate) fn drain(&self) {
+        let _ = self.phase.compare_exchange(ACTIVE, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
+        self.draining.cancel();
+    }
+
+    /// Whether nothing that was begun is still at work.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+    }
+
+    /// Handlers are told to come to an end.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.cancel();
+    }
+
+    /// The partition is no longer ours: completions are void from now on. Gives what was left in hand.
+    pub(crate) fn close(&self) -> Amount {
+        self.phase.store(CLOSED, Ordering::SeqCst);
+        self.draining.cancel();
+        self.cancelled.cancel();
+        let mut books = self.books.lock();
+        books.tracker = None;
+        books.wake_at = None;
+        books.in_hand
+    }
+
+    /// Handlers that are still at work are dropped.
+    pub(crate) fn abandon(&self) {
+        self.closed.cancel();
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Work that was begun on a slot; ends when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it says that the work is over"]
+pub struct Running(Arc<Slot>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let before = self.0.running.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && !self.0.is_active() {
+            self.0.pulse.wake();
+        }
+    }
+}

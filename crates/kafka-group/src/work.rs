@@ -1,0 +1,226 @@
+//! One record's way through a handler: attempts, waits, and what happens at the limit. For every scheduler the same.
+
+use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use futures_util::FutureExt;
+use metrics::Counter;
+use parking_lot::Mutex;
+use tracing::{Instrument, debug_span, info, warn};
+use turnstile_core::{AtLimit, Attempt, Backoff, Handler, Outcome, RetryPolicy};
+
+use crate::dead_letters::DeadLetters;
+use crate::record::Record;
+use crate::scheduler::Control;
+use crate::slot::Slot;
+use crate::status::Trouble;
+
+/// Works on records with a handler.
+pub struct Worker<H> {
+    handler: H,
+    retries: RetryPolicy,
+    dead_letters: Option<DeadLetters>,
+    counts: Arc<Counts>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// It is done, or set aside.
+    Done,
+    /// It is not, and nothing behind it in its order may be worked on until someone has looked.
+    Halted,
+    /// It is not, and no longer ours, or the run ends: begin nothing more of this slot.
+    HandedBack,
+}
+
+/// What workers count, for the report and the metrics.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub skipped: AtomicU64,
+    pub retries: AtomicU64,
+    pub dead_letters: AtomicU64,
+    pub halted: Mutex<Vec<(Arc<str>, anyhow::Error)>>,
+    control: std::sync::OnceLock<Control>,
+}
+
+impl Counts {
+    pub fn started(&self, control: &Control) {
+        let _ = self.control.set(control.clone());
+    }
+
+    fn one(of: &AtomicU64, metric: &Counter) {
+        of.fetch_add(1, Ordering::Relaxed);
+        metric.increment(1);
+    }
+}
+
+impl<H: Handler<Record>> Worker<H> {
+    pub(crate) const fn new(
+        handler: H,
+        retries: RetryPolicy,
+        dead_letters: Option<DeadLetters>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        Self { handler, retries, dead_letters, counts }
+    }
+
+    /// Handles one record until something has become of it, and marks it as done if it is.
+    ///
+    /// Dropping this drops the handler's future; the record is then not done.
+    pub async fn work(&self, slot: &Slot, record: &Record) -> Settled {
+        slot.at_work_on(record.offset());
+        let mut number = NonZeroU32::MIN;
+        let mut delays = None;
+        loop {
+            let Some(outcome) = self.attempt(slot, record, number).await else { return Settled::HandedBack };
+            let (after, error) = match outcome {
+                Outcome::Done => break,
+                Outcome::Skip(reason) => {
+                    info!(
+                        topic = &**record.topic(),
+                        partition = record.partition(),
+                        offset = record.offset(),
+                        reason,
+                        "skipped"
+                    );
+                    Counts::one(&self.counts.skipped, &crate::metric::skipped(record.topic()));
+                    break;
+                }
+                Outcome::DeadLetter(error) => return self.set_aside(slot, record, number, error).await,
+                Outcome::Retry { error, .. } if !self.retries.allows_after(number) => {
+                    return match self.retries.at_limit() {
+                        AtLimit::DeadLetter => self.set_aside(slot, record, number, error).await,
+                        _ => self.halt(slot, record, error),
+                    };
+                }
+                Outcome::Retry { after, error } => (after, error),
+                Outcome::Stop(error) => {
+                    if let Some(control) = self.counts.control.get() {
+                        control.stop(error);
+                    }
+                    return Settled::HandedBack;
+                }
+                _ => (None, anyhow!("this version does not know the outcome")),
+            };
+            let delays = delays.get_or_insert_with(|| self.retries.delays());
+            let delay = after.or_else(|| delays.next()).unwrap_or_default();
+            warn!(
+                topic = &**record.topic(),
+                partition = record.partition(),
+                offset = record.offset(),
+                attempt = number,
+                ?delay,
+                error = format!("{error:#}"),
+                "trying again"
+            );
+            Counts::one(&self.counts.retries, &crate::metric::retries(record.topic()));
+            slot.set_trouble(Some(Trouble::Retrying {
+                offset: record.offset(),
+                failed: number.get(),
+                error: format!("{error:#}").into(),
+            }));
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = slot.draining().cancelled() => return Settled::HandedBack,
+            }
+            slot.set_trouble(None);
+            if !slot.still_ours().await {
+                return Settled::HandedBack;
+            }
+            number = number.saturating_add(1);
+        }
+        let _ = slot.done(record);
+        Settled::Done
+    }
+
+    /// One attempt; `None` if it was dropped because the slot is gone.
+    async fn attempt(&self, slot: &Slot, record: &Record, number: NonZeroU32) -> Option<Outcome> {
+        let attempt = Attempt::new(number, slot.cancelled());
+        let work = AssertUnwindSafe(self.handler.handle(record, attempt)).catch_unwind();
+        let span = debug_span!(
+            "record",
+            topic = &**record.topic(),
+            partition = record.partition(),
+            offset = record.offset(),
+            attempt = number
+        );
+        let mut work = pin!(work.instrument(span));
+        // Most are ready at once, and need no watch over the slot.
+        let outcome = match futures_util::poll!(work.as_mut()) {
+            std::task::Poll::Ready(outcome) => outcome,
+            std::task::Poll::Pending => tokio::select! {
+                outcome = work => outcome,
+                () = slot.abandoned().cancelled() => return None,
+            },
+        };
+        Some(outcome.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Outcome::retry(anyhow!("the handler panicked: {text}"))
+        }))
+    }
+
+    /// To the dead letters; the record is done once it has arrived there.
+    async fn set_aside(&self, slot: &Slot, record: &Record, attempts: NonZeroU32, error: anyhow::Error) -> Settled {
+        let Some(dead_letters) = &self.dead_letters else {
+            return self.halt(slot, record, error.context("there is no dead-letter topic to set it aside in"));
+        };
+        let mut delays = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).delays();
+        loop {
+            let sent = tokio::select! {
+                sent = dead_letters.send(record, attempts.get(), &error) => sent,
+                () = slot.abandoned().cancelled() => return Settled::HandedBack,
+            };
+            let Err(refused) = sent else { break };
+            warn!(
+                topic = &**record.topic(),
+                partition = record.partition(),
+                offset = record.offset(),
+                error = format!("{refused:#}"),
+                "the dead-letter topic did not take it"
+            );
+            slot.set_trouble(Some(Trouble::DeadLetter {
+                offset: record.offset(),
+                error: format!("{refused:#}").into(),
+            }));
+            tokio::select! {
+                () = tokio::time::sleep(delays.next().unwrap_or_default()) => {}
+                () = slot.draining().cancelled() => return Settled::HandedBack,
+            }
+        }
+        slot.set_trouble(None);
+        warn!(
+            topic = &**record.topic(),
+            partition = record.partition(),
+            offset = record.offset(),
+            attempts,
+            error = format!("{error:#}"),
+            to = dead_letters.topic(),
+            "set aside"
+        );
+        Counts::one(&self.counts.dead_letters, &crate::metric::dead_letters(record.topic()));
+        let _ = slot.done(record);
+        Settled::Done
+    }
+
+    fn halt(&self, slot: &Slot, record: &Record, error: anyhow::Error) -> Settled {
+        let place = format!("{}/{}, offset {}", record.topic(), record.partition(), record.offset());
+        tracing::error!(
+            topic = &**record.topic(),
+            partition = record.partition(),
+            offset = record.offset(),
+            error = format!("{error:#}"),
+            "halted: nothing behind it is handled"
+        );
+        slot.set_trouble(Some(Trouble::Halted { offset: record.offset(), error: format!("{error:#}").into() }));
+        self.counts.halted.lock().push((place.into(), error));
+        Settled::Halted
+    }
+}

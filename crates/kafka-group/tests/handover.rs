@@ -1,0 +1,146 @@
+//! Partitions that change hands while handlers are at work.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use kafka_group::{Amount, Attempt, CommitPolicy, Delivery, Handler, Membership, Outcome, Record, StallReason};
+use support::{Log, PROTOCOLS, Running, member_of, numbered, topic, until};
+use tokio::sync::Semaphore;
+
+/// Notes each record when it begins, and waits for a permit before it is done.
+#[derive(Clone)]
+struct Gated {
+    begun: Log,
+    done: Log,
+    gate: Arc<Semaphore>,
+    at_once: Arc<AtomicUsize>,
+}
+
+impl Gated {
+    fn new() -> Self {
+        Self { begun: Log::default(), done: Log::default(), gate: Arc::new(Semaphore::new(0)), at_once: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Handler<Record> for Gated {
+    async fn handle(&self, record: &Record, attempt: Attempt<'_>) -> Outcome {
+        self.at_once.fetch_add(1, Ordering::SeqCst);
+        self.begun.note(record, attempt);
+        self.gate.acquire().await.unwrap().forget();
+        self.done.note(record, attempt);
+        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        Outcome::Done
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_let_go_only_when_its_handler_has_finished_and_that_is_committed() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let (kafka, topic, group) = topic(1).await?;
+        kafka.produce(&topic, Some(0), numbered(5)).await?;
+        let (first, second) = (Gated::new(), Log::default());
+        let member = member_of(&kafka.brokers(), &group, &topic).protocol(protocol);
+        let mut one = Running::start(member.clone().handler(first.clone())?);
+        first.begun.until(1).await?;
+        one.shutdown.begin();
+        one.until(|status| status.membership == Membership::Leaving).await?;
+        let two = Running::start(member.handler(second.clone())?);
+        // The second has joined, or waits to, and gets nothing while the first is at work.
+        assert_eq!((second.count(), first.done.count()), (0, 0), "{protocol:?}");
+        first.gate.add_permits(1);
+        let report = one.end().await?;
+        assert_eq!((report.done, first.begun.offsets(0)), (1, vec![0]), "{protocol:?}");
+        second.until(4).await?;
+        two.end().await?;
+        assert_eq!(second.offsets(0), [1, 2, 3, 4], "{protocol:?}: none twice, none left out");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_sleeps_ten_times_the_longest_poll_interval_keeps_its_partition() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let (kafka, topic, group) = topic(1).await?;
+        kafka.produce(&topic, Some(0), numbered(2)).await?;
+        let gated = Gated::new();
+        let interval = Duration::from_millis(1000);
+        let member = member_of(&kafka.brokers(), &group, &topic)
+            .protocol(protocol)
+            .session_timeout(interval)
+            .max_poll_interval(interval)
+            .stalled_after(Duration::from_millis(500))
+            .handler(gated.clone())?;
+        let mut running = Running::start(member);
+        gated.begun.until(1).await?;
+        let long = tokio::time::Instant::now() + 10 * interval;
+        let stalled = running.until(|status| status.partitions.iter().any(|one| one.stall.is_some())).await?;
+        assert_eq!(stalled.partitions[0].stall.as_ref().unwrap().reason, StallReason::Handler { offset: 0 });
+        let epoch = stalled.partitions[0].epoch;
+        tokio::time::sleep_until(long).await; // this is the time that must do no harm
+        gated.gate.add_permits(2);
+        gated.done.until(2).await?;
+        assert_eq!(running.status.borrow().partitions[0].epoch, epoch, "{protocol:?}: one assignment all the time");
+        assert_eq!(running.end().await?.done, 2);
+        assert_eq!(gated.begun.offsets(0), [0, 1]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_partition_rests_within_its_budget_while_others_go_on() -> Result<()> {
+    let (kafka, topic, group) = topic(2).await?;
+    kafka.produce(&topic, Some(0), numbered(20_000)).await?;
+    let gated = Gated::new();
+    let budget = Amount { records: 500, bytes: 1 << 20 };
+    let member = member_of(&kafka.brokers(), &group, &topic).budget(budget).handler(gated.clone())?;
+    let mut running = Running::start(member);
+    running.until(|status| status.partitions.iter().any(|one| one.partition == 0 && one.paused)).await?;
+    kafka.produce(&topic, Some(1), numbered(1)).await?;
+    until("it happens", || gated.begun.offsets(1) == [0]).await;
+    let held = running.status.borrow().partitions[0].in_hand.records;
+    assert!(held < 500 + 1024 + 1, "{held} are in hand");
+    gated.gate.add_permits(30_000);
+    gated.done.until(20_001).await?;
+    assert_eq!(running.end().await?.done, 20_001);
+    assert_eq!(gated.done.offsets(0), (0..20_000).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_budget_counts_bytes_too() -> Result<()> {
+    let (kafka, topic, group) = topic(1).await?;
+    kafka.produce(&topic, Some(0), (0..200).map(|_| ("k", vec![b'x'; 100_000]))).await?;
+    let gated = Gated::new();
+    let budget = Amount { records: 1_000_000, bytes: 500_000 };
+    let member = member_of(&kafka.brokers(), &group, &topic).budget(budget).handler(gated.clone())?;
+    let mut running = Running::start(member);
+    running.until(|status| status.partitions.iter().any(|one| one.paused)).await?;
+    gated.gate.add_permits(200);
+    gated.done.until(200).await?;
+    running.end().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_most_once_commits_before_the_work_so_that_nothing_is_worked_on_twice() -> Result<()> {
+    for (delivery, again) in [(Delivery::AtMostOnce, 0), (Delivery::AtLeastOnce, 5)] {
+        let (kafka, topic, group) = topic(1).await?;
+        kafka.produce(&topic, Some(0), numbered(5)).await?;
+        let gated = Gated::new();
+        let member = member_of(&kafka.brokers(), &group, &topic)
+            .commits(CommitPolicy::default().delivery(delivery))
+            .handler(gated.clone())?;
+        let running = Running::start_with(member, Duration::from_millis(100));
+        gated.begun.until(1).await?;
+        running.end().await?;
+        let committed = kafka.committed(&group, &topic).await?[0].offset;
+        assert_eq!(committed, Some(5 - again), "{delivery:?}");
+    }
+    Ok(())
+}

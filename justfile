@@ -5,20 +5,20 @@ set ignore-comments
 
 # Features that are off by default and on in all checks. Not `--all-features`: turnstile-core's `_shuttle` replaces its
 # threads and locks by a scheduler's, and is for one test alone.
-features := "--features redis-lua/cluster,redis-lua/sentinel,redis-lua/tls"
+features := "--features redis-lua/cluster,redis-lua/sentinel,redis-lua/tls,turnstile-testkit/kafka"
 
 # Lists the recipes.
 [private]
 default:
     @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
 
-# Brings what is missing: a C toolchain, redis-server, Java, Maven.
+# Brings what is missing: a C toolchain, redis-server, Java, Kafka's jars.
 setup *parts:
     @scripts/setup.sh "$@"
 
-# What building, and what a Redis for tests need; says nothing when all is there.
+# What building, and servers for tests need; says nothing when all is there.
 _ready:
-    @[ -n "${TURNSTILE_TEST_REDIS_URL-}" ] && exec scripts/setup.sh --quiet compiler; exec scripts/setup.sh --quiet compiler redis
+    @[ -n "${TURNSTILE_TEST_REDIS_URL-}" ] || redis=redis; exec scripts/setup.sh --quiet compiler ${redis-} kafka
 
 # Each strategy on real servers, under contention and faults: claims checked, numbers measured.
 lab *args: _ready
@@ -47,8 +47,8 @@ integration *crates: _ready
     set -x
     cargo test --workspace {{ features }} $targets
 
-# The same with all servers in containers; makes a stand-in image where TURNSTILE_REDIS_IMAGE names none.
-containers *crates: (_setup "compiler" "redis" "engine")
+# The same with all servers in containers; makes stand-in images where TURNSTILE_{REDIS,KAFKA}_IMAGE name none.
+containers *crates: (_setup "compiler" "redis" "kafka" "engine")
     @scripts/in-containers.sh "{{ just_executable() }}" --justfile "{{ justfile() }}" integration "$@"
 
 # Benchmarks by criterion.

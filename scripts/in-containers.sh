@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs a command with all test servers in containers: in-containers.sh COMMAND…
 # Where no Docker engine answers, and this is root, it runs one of its own for as long as the command takes; without
-# an engine it exits with 69. The image is the one in TURNSTILE_REDIS_IMAGE, else a local stand-in made of this
-# machine's redis-server and its libraries, so that no registry is needed.
+# an engine it exits with 69. The images are those in TURNSTILE_REDIS_IMAGE and TURNSTILE_KAFKA_IMAGE, else local
+# stand-ins made of this machine's redis-server, Java and libraries, so that no registry is needed.
 set -eu
 
 say() { echo "containers: $*" >&2; }
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d /tmp/turnstile.XXXXXX)
 engine=
 finish() {
@@ -60,6 +61,14 @@ if [ -z "${TURNSTILE_REDIS_IMAGE-}" ] && [ "$(uname)" = Linux ] && command -v re
     export TURNSTILE_REDIS_IMAGE
 fi
 
+if [ -z "${TURNSTILE_KAFKA_IMAGE-}" ] && [ "$(uname)" = Linux ] && command -v "${JAVA_HOME:+$JAVA_HOME/bin/}java" >/dev/null &&
+    [ -e "$here/../.turnstile/kafka/pom.xml" ]; then
+    TURNSTILE_KAFKA_IMAGE=turnstile/kafka:local
+    "$here/kafka/image.sh" "$TURNSTILE_KAFKA_IMAGE"
+    say "made $TURNSTILE_KAFKA_IMAGE out of the jars in .turnstile/kafka and this machine's Java"
+    export TURNSTILE_KAFKA_IMAGE
+fi
+
 export TURNSTILE_SERVERS=containers
-unset TURNSTILE_TEST_REDIS_URL
+unset TURNSTILE_TEST_REDIS_URL TURNSTILE_TEST_KAFKA_BROKERS
 "$@"

@@ -2,7 +2,7 @@
 # Brings what the recipes need: setup.sh [--quiet] [PART…]
 #   compiler  a C toolchain, for Rust's linking and for librdkafka
 #   redis     redis-server, unless tests have another Redis
-#   kafka     Java 17 or later, and Maven
+#   kafka     Java 17 or later, and Kafka's jars, which Maven fetches once into .turnstile/kafka
 #   engine    a Docker engine; only when asked for by name
 # On Debian and Ubuntu it installs what is missing, as root or by a sudo that asks nothing. Elsewhere it names what to
 # install. One line about each thing that it finds or does; with --quiet only about what it does.
@@ -15,6 +15,10 @@ if [ "${1-}" = --quiet ]; then
     exec >&2 # Recipes' own output is theirs.
 fi
 parts=${*:-compiler redis kafka}
+here=$(cd "$(dirname "$0")" && pwd)
+pom=$here/kafka/pom.xml
+jars=$here/../.turnstile/kafka
+fetch=    # whether to fetch the jars
 missing=  # Debian packages
 others=   # what to install by hand: "what: brew …; dnf …; apk …"
 
@@ -27,7 +31,8 @@ need() { # WHAT, Debian packages, the same elsewhere
   $1: $3"
 }
 
-java_version() { java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'; }
+java=${JAVA_HOME:+$JAVA_HOME/bin/}java
+java_version() { "$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'; }
 
 if [ "$(id -u)" = 0 ]; then
     root=
@@ -57,15 +62,20 @@ for part in $parts; do
         fi
         ;;
     kafka)
-        if has java && [ "$(java_version)" -ge 17 ] 2>/dev/null; then
+        if has "$java" && [ "$(java_version)" -ge 17 ] 2>/dev/null; then
             found Java "$(java_version)"
+        elif { ! has apt-get || [ "$root" = none ]; } && has docker && docker version >/dev/null 2>&1; then
+            found Kafka "a Docker engine will run it"
+            continue
         else
             need "Java 17 or later" java "brew: openjdk; dnf: java-21-openjdk-headless; apk: openjdk21-jre-headless"
         fi
-        if has mvn; then
-            found Maven "$(mvn --batch-mode --version 2>/dev/null | sed -n '1s/.*Maven \([0-9.]*\).*/\1/p')"
+        if cmp -s "$pom" "$jars/pom.xml"; then
+            # shellcheck disable=SC2012 # names of jars
+            found Kafka "$(ls "$jars" | sed -n 's/^kafka_2[.0-9]*-\(.*\)\.jar$/\1/p'), in .turnstile/kafka"
         else
-            need Maven maven "brew: maven; dnf: maven; apk: maven"
+            fetch=yes
+            has mvn || need Maven maven "brew: maven; dnf: maven; apk: maven"
         fi
         ;;
     engine)
@@ -83,7 +93,29 @@ for part in $parts; do
         ;;
     esac
 done
-[ "$missing" ] || exit 0
+
+fetch_jars() {
+    [ "$fetch" ] || return 0
+    echo "setup: fetching Kafka's jars into .turnstile/kafka"
+    mkdir -p "$here/../.turnstile"
+    new=$(mktemp -d "$here/../.turnstile/kafka.XXXXXX")
+    mvn --batch-mode --file "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$new" \
+        >"$new.log" 2>&1 || {
+        grep '^\[ERROR\]' "$new.log" | head -5 >&2
+        rm -rf "$new" "$new.log"
+        echo "setup: Maven did not get Kafka's jars" >&2
+        exit 1
+    }
+    cp "$pom" "$new/pom.xml"
+    chmod 755 "$new"
+    rm -rf "$jars" "$new.log"
+    mv "$new" "$jars"
+}
+
+if ! [ "$missing" ]; then
+    fetch_jars
+    exit 0
+fi
 
 if ! has apt-get || [ "$root" = none ]; then
     echo "setup: please install what is missing:$others" >&2
@@ -126,3 +158,4 @@ if [ -d /run/systemd/system ]; then
     case $packages in *docker.io*) as_root systemctl disable --quiet docker.service docker.socket || true ;; esac
 fi
 echo "setup: installed"
+fetch_jars

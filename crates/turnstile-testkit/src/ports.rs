@@ -31,3 +31,10 @@ pub(crate) fn listen(range: Range<u16>) -> Result<TcpListener> {
 pub(crate) fn free(range: Range<u16>) -> Result<u16> {
     Ok(listen(range)?.local_addr()?.port())
 }
+
+/// As many different ones; they too were free a moment ago.
+#[cfg(feature = "kafka")]
+pub(crate) fn some(range: Range<u16>, count: usize) -> Result<Vec<u16>> {
+    let held = (0..count).map(|_| listen(range.clone())).collect::<Result<Vec<_>>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}

@@ -119,8 +119,12 @@ impl Proxy {
     /// # Errors
     /// When no port is free.
     pub async fn start(server: (String, u16)) -> Result<Self> {
+        Self::on(ports::listen(ports::PROXIES)?, server).await
+    }
+
+    /// The same on a port that is ours already.
+    pub(crate) async fn on(listener: std::net::TcpListener, server: (String, u16)) -> Result<Self> {
         runtime::run(async move {
-            let listener = ports::listen(ports::PROXIES)?;
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             let addr = listener.local_addr()?;

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::Redis;
-use super::container::{Container, Failed};
+use super::container::Container;
 use super::process::Process;
 use super::server::{Builder, Host, Server};
+use crate::found;
 
 /// The one server that all tests of this process share: the one at `TURNSTILE_TEST_REDIS_URL` if that is set, else one
 /// started at the first call, which ends with this process. Keep apart on it by [`unique`](crate::unique) names.
@@ -37,38 +38,10 @@ pub async fn shared() -> Result<Redis> {
     })
 }
 
-/// Starts a server for the builder: in a container where a Docker engine gives one, else as a process, unless
-/// `TURNSTILE_SERVERS` asks for one of the two.
+/// Starts a server for the builder.
 pub(crate) async fn start(options: &Builder) -> Result<Host> {
-    /// Why containers are not tried again in this process.
-    static NO_CONTAINERS: OnceLock<String> = OnceLock::new();
-
-    let wanted = std::env::var("TURNSTILE_SERVERS").unwrap_or_default();
-    let (containers, processes) = match wanted.as_str() {
-        "" => (true, true),
-        "containers" => (true, false),
-        "processes" => (false, true),
-        other => bail!("TURNSTILE_SERVERS is {other:?}; it may be `containers`, `processes` or unset"),
-    };
-    if containers && NO_CONTAINERS.get().is_none() {
-        match Container::start(options.arguments()).await {
-            Ok(container) => return Ok(Host::Container(Arc::new(container))),
-            Err(Failed::Redis(error)) => return Err(error),
-            Err(Failed::Engine(error) | Failed::Container(error)) if !processes => {
-                return Err(error.context("TURNSTILE_SERVERS=containers, and there is no container to be had"));
-            }
-            Err(Failed::Engine(error)) => _ = NO_CONTAINERS.set(format!("no Docker engine answers ({error:#})")),
-            Err(Failed::Container(error)) => {
-                // Said once, and aloud: somebody with an engine expects containers.
-                if NO_CONTAINERS.set(format!("{error:#}")).is_ok() {
-                    eprintln!("turnstile-testkit: using local processes, for {error:#}");
-                }
-            }
-        }
-    }
-    let process = Process::start(options.arguments()).await;
-    process.map(Host::Process).map_err(|error| match NO_CONTAINERS.get() {
-        Some(reason) => error.context(format!("no Redis for tests: {reason}")),
-        None => error,
-    })
+    static REFUSED: OnceLock<String> = OnceLock::new();
+    let container = async { Container::start(options.arguments()).await.map(|one| Host::Container(Arc::new(one))) };
+    let process = async { Process::start(options.arguments()).await.map(Host::Process) };
+    found::start("Redis", &REFUSED, container, process).await
 }

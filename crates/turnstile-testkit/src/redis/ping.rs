@@ -72,9 +72,3 @@ async fn say(stream: &mut BufReader<TcpStream>, words: &[&str]) -> Result<String
     ensure!(line.ends_with('\n'), "the server closed the connection");
     Ok(line.trim_end().to_owned())
 }
-
-/// The end of a server's log, for an error's text.
-pub(crate) fn last_lines(log: &str) -> String {
-    let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join(" | ")
-}

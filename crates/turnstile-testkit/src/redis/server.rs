@@ -111,7 +111,7 @@ impl Server {
     pub async fn stop(&self) -> Result<()> {
         match &self.host {
             Host::Container(container) => signal(container, "SIGSTOP").await,
-            Host::Process(process) => process.stop(),
+            Host::Process(server) => server.process.stop(),
         }
     }
 
@@ -122,7 +122,7 @@ impl Server {
     pub async fn cont(&self) -> Result<()> {
         match &self.host {
             Host::Container(container) => signal(container, "SIGCONT").await,
-            Host::Process(process) => process.cont(),
+            Host::Process(server) => server.process.cont(),
         }
     }
 
@@ -135,10 +135,10 @@ impl Server {
         match &mut self.host {
             Host::Container(container) => {
                 let container = container.clone();
-                runtime::run(async move { container.kill().await }).await
+                runtime::run(async move { container.container.kill().await }).await
             }
-            Host::Process(process) => {
-                process.kill();
+            Host::Process(server) => {
+                server.process.kill();
                 Ok(())
             }
         }
@@ -173,7 +173,7 @@ impl Server {
     /// Where another server, which may be in a container too, reaches this one.
     fn seen_by_servers(&self) -> (String, u16) {
         match &self.host {
-            Host::Container(container) => (container.ip.clone(), 6379),
+            Host::Container(container) => (container.container.ip.clone(), 6379),
             Host::Process(_) => self.host.address(),
         }
     }
@@ -181,7 +181,7 @@ impl Server {
 
 async fn signal(container: &Arc<Container>, signal: &'static str) -> Result<()> {
     let container = container.clone();
-    runtime::run(async move { container.signal(signal).await }).await
+    runtime::run(async move { container.container.signal(signal).await }).await
 }
 
 impl fmt::Debug for Server {

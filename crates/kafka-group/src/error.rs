@@ -43,8 +43,8 @@ pub enum RunError {
         /// What the client said.
         source: KafkaError,
     },
-    /// There is no such topic, or it was deleted.
-    #[error("there is no topic {topic:?}: create it, or correct the name")]
+    /// There is no such topic, or it was deleted, or made anew with fewer partitions.
+    #[error("there is no topic {topic:?}, or it is not the one that it was: create it, or correct the name")]
     UnknownTopic {
         /// The topic.
         topic: Arc<str>,

@@ -19,6 +19,8 @@ use crate::slot::Slot;
 
 /// How often a last commit is tried that fails for a passing reason.
 const TRIES: u32 = 3;
+/// How long to wait after one that failed, where nothing is committed yet.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long a commit may take that somebody waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -38,8 +40,10 @@ impl Engine {
         for ours in &mut state.partitions {
             // Where a group begins is written down at once: otherwise one that begins at the end, and dies before its
             // first commit, would begin at a later end.
-            let at = if all || !ours.committed {
+            let at = if all {
                 Some(now)
+            } else if !ours.committed {
+                Some(ours.written_from)
             } else {
                 ours.slot.offsets(|tracker| ours.schedule.due_at(tracker)).flatten()
             };
@@ -125,6 +129,7 @@ impl Engine {
                 ours.schedule.committed(&sent);
             } else {
                 ours.schedule.failed(&sent, now);
+                ours.written_from = now + RETRY;
             }
         }
         let name = match result {

@@ -37,7 +37,7 @@ impl Engine {
                         ours.fetched.push(record);
                     }
                 }
-                Some(Err(error)) => self.judge(error)?,
+                Some(Err(error)) => self.judge(consumer, error)?,
                 None if self.served.swap(false, Ordering::Relaxed) => {}
                 None => return Ok(false),
             }

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::context::Context;
-use super::topics::error_of;
+use super::topics::partitions_of;
 use super::{End, Engine, NAP, REBUILDS};
 use crate::builder::Protocol;
 use crate::error::RunError;
@@ -27,17 +27,17 @@ impl Engine {
                 if self.shutdown.is_begun() {
                     return Ok(());
                 }
-                let source = match error_of(consumer, topic, NAP * 20) {
-                    Ok(None) => break,
-                    Ok(Some(code)) if is_denied(code) => {
+                let source = match partitions_of(consumer, topic, NAP * 20) {
+                    Ok(Ok(_)) => break,
+                    Ok(Err(code)) if is_denied(code) => {
                         return Err(RunError::Denied { source: KafkaError::MetadataFetch(code) });
                     }
-                    Ok(Some(Code::InvalidTopic)) => return Err(RunError::UnknownTopic { topic: topic.clone() }),
-                    Ok(Some(Code::UnknownTopicOrPartition | Code::UnknownTopic)) if Instant::now() >= patience => {
+                    Ok(Err(Code::InvalidTopic)) => return Err(RunError::UnknownTopic { topic: topic.clone() }),
+                    Ok(Err(Code::UnknownTopicOrPartition | Code::UnknownTopic)) if Instant::now() >= patience => {
                         return Err(RunError::UnknownTopic { topic: topic.clone() });
                     }
                     // One that was made just now is not known to every broker at once.
-                    Ok(Some(code)) => KafkaError::MetadataFetch(code),
+                    Ok(Err(code)) => KafkaError::MetadataFetch(code),
                     Err(error) => error,
                 };
                 self.pulse.beat();
@@ -55,14 +55,14 @@ impl Engine {
     }
 
     /// An error that came instead of a record.
-    pub(super) fn judge(&self, error: KafkaError) -> Result<(), End> {
+    pub(super) fn judge(&self, consumer: &BaseConsumer<Context>, error: KafkaError) -> Result<(), End> {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         match code {
             Code::PartitionEOF => return Ok(()),
             _ if is_denied(code) => return Err(End::Failed(RunError::Denied { source: error })),
             _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => return Err(End::Rebuild(error)),
             Code::FencedInstanceId | Code::UnreleasedInstanceId | Code::Fatal => return Err(End::Rebuild(error)),
-            Code::AutoOffsetReset | Code::OffsetOutOfRange => return Err(End::Failed(RunError::OutOfRange)),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => return Err(End::Failed(self.out_of_range(consumer))),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 self.state.lock().topics.at_once()
             }

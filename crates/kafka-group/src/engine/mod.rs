@@ -93,6 +93,8 @@ struct Partition {
     schedule: CommitSchedule,
     /// Whether the group has committed something.
     committed: bool,
+    /// If not, from when on its beginning is to be written down.
+    written_from: Instant,
     /// The commit that is under way.
     sent: Option<Commit>,
     /// Fetching rests: too much is in hand.
@@ -101,6 +103,8 @@ struct Partition {
     held: bool,
     /// The partition's end, when last heard of.
     end: Option<i64>,
+    /// Whether all of it was fetched then.
+    caught_up: bool,
     /// What was done when it was last looked at, and since when that did not change.
     progress: (u64, Instant),
     stalled: bool,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-use kafka_offsets::{CommitSchedule, Completions, OffsetTracker, Reason, metadata};
+use kafka_offsets::{CommitSchedule, Completions, OffsetTracker, Reason, StartFrom, metadata};
 use rdkafka::consumer::{BaseConsumer, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::{End, Engine, NAP, Partition, State};
+use super::{End, Engine, NAP, Partition, State, list};
 use crate::error::RunError;
 use crate::metric;
 use crate::slot::Slot;
@@ -26,8 +26,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What the brokers know of a partition: what the group committed, and what is there.
 struct Known {
     committed: Option<(i64, String)>,
-    low: i64,
-    high: i64,
+    /// Its lowest offset and its end, where they are needed. The question is answered by the partition's leader only after
+    /// a fetch that waits for records there, so it is not asked without need.
+    range: Option<(i64, i64)>,
 }
 
 impl Engine {
@@ -94,22 +95,14 @@ impl Engine {
         if given.count() == 0 {
             return Ok(HashMap::new());
         }
-        let at = |logical: Offset| {
-            let mut asked = given.clone();
-            asked.set_all_offsets(logical)?;
-            let found = consumer.offsets_for_times(asked, ANSWER)?;
-            self.pulse.beat();
-            offsets_of(&found)
-        };
-        let (lows, highs) = (at(Offset::Beginning)?, at(Offset::End)?);
         let mut asked = given.clone();
         asked.set_all_offsets(Offset::Invalid)?;
-        let committed = consumer.committed_offsets(asked, ANSWER)?;
+        let answered = consumer.committed_offsets(asked, ANSWER)?;
         self.pulse.beat();
         let mut known = HashMap::new();
-        for element in committed.elements() {
+        let mut unclear = TopicPartitionList::new();
+        for element in answered.elements() {
             element.error()?;
-            let key = (element.topic().to_owned(), element.partition());
             let committed = match element.offset() {
                 Offset::Offset(offset) => {
                     // rdkafka panics where metadata is not UTF-8, and then it is not ours.
@@ -118,52 +111,93 @@ impl Engine {
                 }
                 _ => None,
             };
-            if let (Some(&low), Some(&high)) = (lows.get(&key), highs.get(&key)) {
-                known.insert(key, Known { committed, low, high });
+            if committed.as_ref().is_none_or(|(_, text)| !text.is_empty()) {
+                unclear.add_partition(element.topic(), element.partition());
+            }
+            known.insert((element.topic().to_owned(), element.partition()), Known { committed, range: None });
+        }
+        for (place, range) in self.ranges(consumer, &unclear)? {
+            if let Some(known) = known.get_mut(&place) {
+                known.range = Some(range);
             }
         }
         Ok(known)
     }
 
+    /// The lowest offset and the end of these partitions.
+    fn ranges(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        list: &TopicPartitionList,
+    ) -> KafkaResult<HashMap<(String, i32), (i64, i64)>> {
+        if list.count() == 0 {
+            return Ok(HashMap::new());
+        }
+        let at = |logical: Offset| {
+            let mut asked = list.clone();
+            asked.set_all_offsets(logical)?;
+            let found = consumer.offsets_for_times(asked, ANSWER)?;
+            self.pulse.beat();
+            offsets_of(&found)
+        };
+        let (lows, mut highs) = (at(Offset::Beginning)?, at(Offset::End)?);
+        Ok(lows.into_iter().filter_map(|(place, low)| highs.remove(&place).map(|high| (place, (low, high)))).collect())
+    }
+
+    /// Which of our partitions is not where its group was, after the client has found one.
+    pub(super) fn out_of_range(&self, consumer: &BaseConsumer<Context>) -> RunError {
+        let slots: Vec<_> = self.state.lock().partitions.iter().map(|ours| ours.slot.clone()).collect();
+        let ranges = self.ranges(consumer, &list(&slots)).unwrap_or_default();
+        let refused = slots.iter().find_map(|slot| {
+            let (low, high) = ranges.get(&(slot.topic().to_string(), slot.partition()))?;
+            let (topic, partition) = (slot.topic().clone(), slot.partition());
+            let source = self.settings.start.decide(slot.commit_point(), *low, *high).err()?;
+            Some(RunError::NowhereToStart { topic, partition, source })
+        });
+        refused.unwrap_or(RunError::OutOfRange)
+    }
+
     fn begin(&self, state: &mut State, topic: Arc<str>, partition: i32, known: &Known) -> Result<Partition, RunError> {
-        let Known { committed, low, high } = known;
-        let committed_offset = committed.as_ref().map(|(offset, _)| *offset);
-        let from = self
-            .settings
-            .start
-            .decide(committed_offset, *low, *high)
-            .map_err(|source| RunError::NowhereToStart { topic: topic.clone(), partition, source })?;
         let epoch = state.next_epoch();
+        let (from, high) = match (&known.committed, known.range) {
+            // Whether it is in range shows with the first fetch.
+            (Some((offset, _)), None) => (StartFrom { offset: *offset, reason: Reason::Committed }, None),
+            (committed, range) => {
+                let (low, high) = range.unwrap_or_default();
+                let from = self.settings.start.decide(committed.as_ref().map(|(offset, _)| *offset), low, high);
+                let refused = |source| RunError::NowhereToStart { topic: topic.clone(), partition, source };
+                (from.map_err(refused)?, Some(high))
+            }
+        };
         let mut earlier = Completions::none(from.offset);
-        match (&from.reason, committed) {
-            (Reason::Committed, Some((offset, text))) => match metadata::decode(*offset, text) {
+        match (&from.reason, &known.committed, high) {
+            (Reason::Committed, Some((offset, text)), Some(high)) => match metadata::decode(*offset, text) {
                 Ok(found) => {
                     earlier = found;
-                    earlier.truncate(*high);
+                    earlier.truncate(high);
                 }
                 Err(ignored) => {
                     tracing::warn!(topic = &*topic, partition, %ignored, "the commit's metadata tells nothing; what was done beyond it is done again");
                     metric::of_group(metric::METADATA_IGNORED, &self.settings.group).increment(1);
                 }
             },
-            (Reason::WithoutCommit, _) => {
+            (Reason::Committed, ..) => {}
+            (Reason::WithoutCommit, ..) => {
                 tracing::info!(topic = &*topic, partition, from = from.offset, "nothing is committed yet");
             }
-            (reason, _) => {
+            (reason, ..) => {
                 tracing::warn!(
                     topic = &*topic,
                     partition,
                     ?reason,
                     from = from.offset,
-                    low,
-                    high,
                     "not begun where the group was"
                 );
             }
         }
         let tracker = OffsetTracker::resume(epoch, from.offset, &earlier);
         Ok(Partition {
-            end: Some(*high),
+            end: high,
             committed: from.reason == Reason::Committed,
             ..self.partition(topic, partition, tracker, Instant::now())
         })
@@ -177,10 +211,12 @@ impl Engine {
             fetched: Vec::new(),
             schedule: CommitSchedule::new(self.settings.commits.clone(), epoch, start, now),
             committed: false,
+            written_from: now,
             sent: None,
             paused: false,
             held: false,
             end: None,
+            caught_up: false,
             progress: (0, now),
             stalled: false,
         }

@@ -53,24 +53,42 @@ impl Engine {
             }
         } else if state.topics.last.is_none_or(|last| last.elapsed() >= EVERY) {
             state.topics.last = Some(Instant::now());
-            let topics = self.settings.topics.clone();
-            let look =
-                move |consumer: &BaseConsumer<Context>| topics.into_iter().find(|topic| is_missing(consumer, topic));
+            let highest = |topic: &Arc<str>| {
+                let ours = state.partitions.iter().filter(|ours| ours.slot.topic() == topic);
+                (topic.clone(), ours.map(|ours| ours.slot.partition()).max())
+            };
+            let topics: Vec<_> = self.settings.topics.iter().map(highest).collect();
+            let look = |consumer: &BaseConsumer<Context>| {
+                let mut topics = topics.into_iter();
+                topics.find(|(topic, highest)| is_missing(consumer, topic, *highest)).map(|(topic, _)| topic)
+            };
             state.topics.under_way = Some(self.aside(state, "topics", look));
         }
     }
 }
 
-fn is_missing(consumer: &BaseConsumer<Context>, topic: &str) -> bool {
-    matches!(error_of(consumer, topic, ANSWER), Ok(Some(Code::UnknownTopicOrPartition | Code::UnknownTopic)))
+/// Whether the topic is not there, or was made anew without our highest partition.
+fn is_missing(consumer: &BaseConsumer<Context>, topic: &str, highest: Option<i32>) -> bool {
+    match partitions_of(consumer, topic, ANSWER) {
+        Ok(Ok(count)) => {
+            highest.and_then(|highest| usize::try_from(highest).ok()).is_some_and(|highest| highest >= count)
+        }
+        Ok(Err(code)) => matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic),
+        Err(_) => false,
+    }
 }
 
-/// What the brokers say against a topic. A pattern is none.
-pub(super) fn error_of(consumer: &BaseConsumer<Context>, topic: &str, limit: Duration) -> KafkaResult<Option<Code>> {
+/// How many partitions a topic has, or what the brokers say against it. A pattern has as many as may be.
+pub(super) fn partitions_of(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    limit: Duration,
+) -> KafkaResult<Result<usize, Code>> {
     if topic.starts_with('^') {
-        return Ok(None);
+        return Ok(Ok(usize::MAX));
     }
     let metadata = consumer.fetch_metadata(Some(topic), limit)?;
     let known = metadata.topics().iter().find(|known| known.name() == topic);
-    known.map(|known| known.error().map(Code::from)).ok_or(KafkaError::MetadataFetch(Code::UnknownTopic))
+    let known = known.ok_or(KafkaError::MetadataFetch(Code::UnknownTopic))?;
+    Ok(known.error().map_or(Ok(known.partitions().len()), |error| Err(error.into())))
 }

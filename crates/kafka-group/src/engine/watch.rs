@@ -43,6 +43,9 @@ struct Ends {
     hi_offset: i64,
     #[serde(default)]
     ls_offset: i64,
+    /// What is to be fetched next. Not for commits: it may be ahead of what has reached us.
+    #[serde(default)]
+    next_offset: i64,
 }
 
 #[derive(Deserialize)]
@@ -71,9 +74,12 @@ impl Engine {
                 .topics
                 .get(&**ours.slot.topic())
                 .and_then(|topic| topic.partitions.get(&ours.slot.partition()));
-            let end =
-                ends.map(|ends| if ends.ls_offset >= 0 { ends.ls_offset.min(ends.hi_offset) } else { ends.hi_offset });
-            ours.end = end.filter(|end| *end >= 0).or(ours.end);
+            let Some(ends) = ends else { continue };
+            let end = if ends.ls_offset >= 0 { ends.ls_offset.min(ends.hi_offset) } else { ends.hi_offset };
+            if end >= 0 {
+                ours.end = Some(end);
+                ours.caught_up = ends.next_offset >= end;
+            }
         }
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             state.trouble = None;
@@ -158,8 +164,11 @@ fn has_work(ours: &Partition) -> bool {
     ours.slot.in_hand().records > 0 || lag(ours).is_some_and(|lag| lag > 0)
 }
 
+/// Nothing once all that can be fetched was fetched and is done: what lies between that and the end is no record
+/// (a transaction's marker, for example).
 fn lag(ours: &Partition) -> Option<i64> {
-    Some((ours.end? - ours.slot.commit_point()?).max(0))
+    let nothing = ours.caught_up && ours.fetched.is_empty() && ours.slot.in_hand().records == 0;
+    if nothing { Some(0) } else { Some((ours.end? - ours.slot.commit_point()?).max(0)) }
 }
 
 fn why(ours: &Partition) -> StallReason {

@@ -27,7 +27,7 @@ impl Handler<Record> for Keeping {
         assert_eq!(record.value_bytes().as_deref(), record.value());
         let headers = record.headers().map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
         let part = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
-        self.0.lock().unwrap().push((part(record.key()), part(record.value()), headers.collect()));
+        self.0.lock().expect("not poisoned").push((part(record.key()), part(record.value()), headers.collect()));
         Outcome::Done
     }
 }

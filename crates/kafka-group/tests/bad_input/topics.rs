@@ -1,9 +1,10 @@
 //! Topics that are not there, or go away in mid-run.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
-use kafka_group::{GroupBuilder, RunError};
+use kafka_group::{GroupBuilder, Membership, RunError};
 use turnstile_testkit::unique;
 
 use crate::support::{EARLIEST, Log, PROTOCOLS, Running, member_of, numbered, topic};
@@ -72,11 +73,22 @@ async fn a_topic_that_is_made_anew_with_fewer_partitions_is_an_error_or_is_worke
         log.until(400).await?;
         kafka.delete_topic(&topic).await?;
         kafka.topic(&topic, 2).await?;
-        let error = error_of(running).await?;
+        kafka.produce(&topic, None, numbered(10)).await?;
+        let shutdown = running.shutdown.clone();
+        let mut ended = pin!(error_of(running));
+        let error = tokio::select! {
+            error = &mut ended => error?,
+            worked_on = log.until(410) => {
+                worked_on?;
+                shutdown.begin();
+                // It ends without an error.
+                assert!(ended.await.is_err(), "{protocol:?}");
+                continue;
+            }
+        };
         assert!(matches!(error, RunError::UnknownTopic { .. }), "{protocol:?}: {error:?}");
         // Whoever starts it again is told nothing of the old topic's offsets.
         let running = Running::start(member()?);
-        kafka.produce(&topic, None, numbered(10)).await?;
         log.until(410).await?;
         end(running).await?;
     }

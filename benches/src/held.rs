@@ -7,8 +7,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use redis_lock::{Lease, LeaseOptions, Lock, RedisLocks};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -16,6 +14,7 @@ use tokio::time::{interval, sleep, timeout};
 use turnstile_testkit::child::Child;
 use turnstile_testkit::redis::Redis;
 
+use crate::processor_time;
 use crate::raw::Raw;
 use crate::redis_lock::connect;
 
@@ -211,11 +210,4 @@ fn resident() -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kilobytes * 1024)
-}
-
-/// The processor time of this process so far, the kernel's on its behalf included.
-fn processor_time() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-    Ok(Duration::from_micros(micros.try_into()?))
 }

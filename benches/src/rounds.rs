@@ -15,6 +15,21 @@ pub struct Compared {
     pub quartiles: (f64, f64),
 }
 
+impl Compared {
+    /// Of the rounds' pairs, ours first.
+    #[must_use]
+    pub fn of(pairs: &[(f64, f64)]) -> Self {
+        let mut ratios: Vec<f64> = pairs.iter().map(|(ours, raw)| ours / raw).collect();
+        let (mut ours, mut raw): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+        Self {
+            ours: quantile(&mut ours, 0.5),
+            raw: quantile(&mut raw, 0.5),
+            ratio: quantile(&mut ratios, 0.5),
+            quartiles: (quantile(&mut ratios, 0.25), quantile(&mut ratios, 0.75)),
+        }
+    }
+}
+
 /// Runs `rounds` rounds of each side by turns, each side first in every other round, after one of each that does not
 /// count.
 ///
@@ -22,9 +37,21 @@ pub struct Compared {
 /// Those of a round.
 pub async fn compare(
     rounds: usize,
-    mut ours: impl AsyncFnMut() -> Result<f64>,
-    mut raw: impl AsyncFnMut() -> Result<f64>,
+    ours: impl AsyncFnMut() -> Result<f64>,
+    raw: impl AsyncFnMut() -> Result<f64>,
 ) -> Result<Compared> {
+    Ok(Compared::of(&by_turns(rounds, ours, raw).await?))
+}
+
+/// The same, and gives what came of each round: ours, then raw.
+///
+/// # Errors
+/// Those of a round.
+pub async fn by_turns<T>(
+    rounds: usize,
+    mut ours: impl AsyncFnMut() -> Result<T>,
+    mut raw: impl AsyncFnMut() -> Result<T>,
+) -> Result<Vec<(T, T)>> {
     ours().await?;
     raw().await?;
     let mut pairs = Vec::with_capacity(rounds);
@@ -36,14 +63,7 @@ pub async fn compare(
             (ours().await?, raw)
         });
     }
-    let mut ratios: Vec<f64> = pairs.iter().map(|(ours, raw)| ours / raw).collect();
-    let (mut ours, mut raw): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-    Ok(Compared {
-        ours: quantile(&mut ours, 0.5),
-        raw: quantile(&mut raw, 0.5),
-        ratio: quantile(&mut ratios, 0.5),
-        quartiles: (quantile(&mut ratios, 0.25), quantile(&mut ratios, 0.75)),
-    })
+    Ok(pairs)
 }
 
 /// The median of `rounds` rounds, after one that does not count.

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "kafka")]
+use crate::brokers::Brokers;
+#[cfg(feature = "lab")]
 use crate::lab::{LabArgs, WorkerArgs};
 use crate::server::Server;
 
-/// Concurrency control over Redis, for the shell
+/// Concurrency control over Redis and Kafka, for the shell
 #[derive(Parser)]
 #[command(name = "turnstile", version, max_term_width = 100)]
 pub struct Cli {
@@ -20,9 +23,13 @@ pub struct Cli {
 pub enum Command {
     Lock(LockArgs),
     Who(WhoArgs),
+    #[cfg(feature = "kafka")]
+    Group(GroupArgs),
+    #[cfg(feature = "lab")]
     Lab(LabArgs),
     #[command(name = "__exec", hide = true)]
     Exec(ExecArgs),
+    #[cfg(feature = "lab")]
     #[command(hide = true)]
     LabWorker(WorkerArgs),
 }
@@ -121,6 +128,28 @@ pub struct WhoArgs {
     pub json: bool,
 }
 
+/// Show a Kafka consumer group
+///
+/// Its members and which of them are idle, its partitions, what is committed for each, how far that is from the end, and
+/// how much beyond it is done already, as Turnstile's consumers write it beside the commit. It only reads.
+///
+/// Exit code: 0 if there is such a group, 1 if there is not; 64 the command line makes no sense, 69 no broker answers, 70
+/// an error that it does not know, 77 the brokers refuse it, 78 a bad option or name.
+#[cfg(feature = "kafka")]
+#[derive(Args)]
+#[command(after_help = GROUP_HELP)]
+pub struct GroupArgs {
+    /// The name of the group
+    pub name: String,
+
+    #[command(flatten)]
+    pub brokers: Brokers,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The inner half of `lock`: becomes the command.
 #[derive(Args)]
 pub struct ExecArgs {
@@ -181,6 +210,15 @@ const WHO_HELP: &str = "\
 Examples:
   turnstile who nightly-report
   turnstile who --json nightly-report | jq '.holders[].label'";
+
+#[cfg(feature = "kafka")]
+const GROUP_HELP: &str = "\
+Members of groups of the new protocol (KIP-848, group.protocol=consumer) cannot be told yet; their offsets and lag can.
+
+Examples:
+  export TURNSTILE_KAFKA_BROKERS=kafka-1:9092,kafka-2:9092
+  turnstile group orders
+  turnstile group --json orders | jq '.partitions[] | select(.lag > 1000)'";
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "kafka")]
+mod brokers;
 mod cli;
 mod events;
 mod exit;
+#[cfg(feature = "kafka")]
+mod group;
+#[cfg(feature = "lab")]
 mod lab;
 mod lock;
 mod server;
@@ -27,7 +32,11 @@ fn main() -> ExitCode {
         Command::Lock(args) => lock::run(args),
         Command::Who(args) => who::run(&args),
         Command::Exec(args) => lock::exec(&args),
+        #[cfg(feature = "kafka")]
+        Command::Group(args) => group::run(&args),
+        #[cfg(feature = "lab")]
         Command::Lab(args) => lab::run(&args),
+        #[cfg(feature = "lab")]
         Command::LabWorker(args) => lab::work(args),
     }
 }

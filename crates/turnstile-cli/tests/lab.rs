@@ -41,13 +41,18 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
 
     let strategies = list(&told["strategies"]);
     let names: Vec<_> = strategies.iter().map(|strategy| strategy["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["redis-lua", "redis-lock"]);
+    assert_eq!(names, ["redis-lua", "redis-lock", "kafka-offsets", "kafka-group"]);
     for strategy in strategies {
-        for metric in ["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"] {
+        let metrics: &[&str] = match strategy["name"].as_str().unwrap() {
+            "kafka-offsets" => &["complete_ns", "metadata_bytes", "kept_percent", "encode_us"],
+            "kafka-group" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms", "takeover_leave_ms"],
+            _ => &["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"],
+        };
+        for metric in metrics {
             let number = strategy["metrics"][metric].as_f64();
             assert!(number.is_some_and(|number| number > 0.0), "{metric} in {strategy}");
         }
-        assert!(list(&strategy["checks"]).len() >= 4, "{strategy}");
+        assert!(list(&strategy["checks"]).len() >= 3, "{strategy}");
         for check in list(&strategy["checks"]) {
             assert!(!check["claim"].as_str().unwrap().is_empty() && !check["observed"].as_str().unwrap().is_empty());
             assert_eq!(check["held"], true, "{check}");
@@ -121,6 +126,63 @@ fn claims_of_redis_lua_break_with_their_guards() {
     breaks("redis-lua", &["atomic", "reconnect", "guarded-write"], &claims, &[]);
     // Where no call is carried out, nothing is seen to be atomic either.
     breaks("redis-lua", &["script-flush"], &[FLUSH], &[ATOMIC]);
+}
+
+#[test]
+fn claims_of_kafka_offsets_break_with_their_guards() {
+    let claims = [
+        "what is done beyond the commit point survives a crash, and nothing is missed",
+        "metadata without room for all repeats what it could not tell, and misses nothing",
+        "metadata that is foreign, newer, damaged or of another commit is ignored, and nothing is missed",
+    ];
+    breaks("kafka-offsets", &["codec", "tail", "made-for"], &claims, &[]);
+}
+
+const NO_LOSS: &str = "no record is lost when a member is killed";
+const ONE_MEMBER: &str = "one member at a time works on a partition";
+const IN_ORDER: &str = "the records of a partition are handled in order, one at a time";
+const NOT_AHEAD: &str = "the committed offset never passes a record that is not done";
+const NOT_BACK: &str = "the committed offset never goes back";
+const IN_FLIGHT: &str = "after a kill no more is repeated than was in flight, from the commit on";
+const LEAVE: &str = "an orderly leave loses nothing and repeats nothing";
+const IDLE: &str = "a member without a partition says that it is idle, and takes over when one is free";
+const POISON: &str = "a record that nobody can handle goes to the dead letters, and its partition goes on";
+
+#[test]
+fn a_consumer_that_commits_first_or_leaves_without_a_commit_or_swallows_poison_is_seen() {
+    let guards = ["commit-first", "hand-over", "poison"];
+    breaks("kafka-group", &guards, &[NO_LOSS, NOT_AHEAD, LEAVE, POISON], &[IN_ORDER, IN_FLIGHT]);
+}
+
+#[test]
+fn a_consumer_that_goes_on_with_what_is_not_its_own_is_seen_and_a_dead_member_that_nobody_misses() {
+    let may = [IN_ORDER, NOT_AHEAD, NOT_BACK, IN_FLIGHT, POISON];
+    breaks("kafka-group", &["revoke", "session"], &[ONE_MEMBER, IDLE], &may);
+}
+
+#[test]
+fn a_consumer_that_works_on_all_at_once_is_seen() {
+    breaks("kafka-group", &["in-order"], &[IN_ORDER], &[ONE_MEMBER, NOT_AHEAD, NOT_BACK, IN_FLIGHT]);
+}
+
+#[test]
+fn a_consumer_that_commits_an_older_offset_is_seen() {
+    breaks("kafka-group", &["commit-back"], &[NOT_BACK], &[IN_FLIGHT, NOT_AHEAD, IN_ORDER]);
+}
+
+#[test]
+fn a_consumer_that_begins_before_the_commit_is_seen() {
+    breaks("kafka-group", &["start"], &[IN_FLIGHT], &[IN_ORDER, NOT_BACK, NOT_AHEAD, ONE_MEMBER]);
+}
+
+#[test]
+fn without_a_kafka_it_says_what_to_do() {
+    let mut command = lab(&["--only", "kafka-group"]);
+    command.env("TURNSTILE_SERVERS", "processes").env("TURNSTILE_KAFKA_LIBS", "/nowhere");
+    let output = command.output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{told}");
+    assert!(told.contains("./justw setup") && output.stdout.is_empty(), "{told}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::strategies;
 
 /// See each strategy at work on real servers: its claims checked, its numbers measured
 ///
-/// Starts servers of its own (in containers where a Docker engine answers, else redis-server on the PATH) and several
-/// processes that contend; kills and stops holders, cuts connections, and has what they did judged by an observer that
+/// Starts servers of its own (in containers where a Docker engine answers, else local processes) and several processes
+/// that contend, or share a topic; kills and stops them, cuts connections, and has what they did judged by an observer that
 /// knows nothing of the strategy. Ends with a table of numbers, and for each claim whether it held.
 #[derive(Args)]
 #[command(after_help = HELP)]
@@ -45,5 +45,13 @@ Columns:
   commands/grant   what the clients sent: a script counts as one, as it is one round trip. Grants that go from one task
                    to the next in memory cost none
   handed over      the share of such grants
+  records/s        of all members together, of a topic that is full; records of 100 bytes, an empty handler
+  p50, p99         for kafka-group: from produced to handled, at 1,000 records a second
+  take-over        from the kill of a member, or from when one is asked to leave, until others work in all of its
+                   partitions; after a kill the session's time limit, 1 s here, is part of it
+  repeated         records that were handled again after that kill, or that leave
+  ns/completion    for kafka-offsets: to mark one offset as done, in random order within 10,000
+  metadata, kept   of 100,000 offsets in flight of which 1 % are not done: its size, and how much of what is done it tells
+  encoding         the time it takes to make that metadata
 
 Exit codes: 0 all claims held, 1 one broke, 69 there is no server to be had, 70 the lab itself failed, 64 bad usage";

@@ -29,4 +29,26 @@ pub enum Break {
     Share,
     /// Locks: each waiting task asks the server by itself.
     Queue,
+    /// kafka-offsets: whoever takes over does not read what is beside the commit.
+    Codec,
+    /// kafka-offsets: where the metadata was cut, all that follows is taken for done.
+    Tail,
+    /// kafka-offsets: metadata is used whatever offset it was made for.
+    MadeFor,
+    /// kafka-group: commits what was fetched, before it is done.
+    CommitFirst,
+    /// kafka-group: goes on with what it has when a partition is taken from it.
+    Revoke,
+    /// kafka-group: works on the records of a partition side by side.
+    InOrder,
+    /// kafka-group: now and then commits an older offset.
+    CommitBack,
+    /// kafka-group: begins before the commit.
+    Start,
+    /// kafka-group: leaves without a last commit.
+    HandOver,
+    /// kafka-group: does not set poison records aside, and goes on.
+    Poison,
+    /// kafka-group: a dead member is missed much later.
+    Session,
 }

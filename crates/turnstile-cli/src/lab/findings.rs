@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::history::Stay;
 use super::latency::Latency;
+use super::metrics::Metrics;
 
 /// All that was found out about one strategy.
 #[derive(Debug, Serialize)]
@@ -27,30 +28,6 @@ impl Findings {
     pub fn all_held(&self) -> bool {
         self.checks.iter().all(|check| check.held)
     }
-}
-
-/// What was measured, under contention and without faults.
-#[derive(Debug, Default, Serialize)]
-pub struct Metrics {
-    /// Grants a second of all processes together; where nothing is granted, script calls.
-    pub per_second: f64,
-    /// From asking to having, half of all.
-    pub p50_us: f64,
-    /// From asking to having, 99 of 100.
-    pub p99_us: f64,
-    /// The longest wait, those that were not over at the end included.
-    pub max_wait_ms: f64,
-    /// Commands that clients sent, a grant: a script counts as one, as it is one round trip.
-    pub commands_per_grant: f64,
-    /// Commands that the server ran, a grant: a script and each command in it.
-    pub server_commands_per_grant: f64,
-    pub grants: u64,
-    /// Those of them that went from one task to the next in memory, without the server.
-    pub handed_over: u64,
-    pub processes: u32,
-    /// In each process.
-    pub tasks: u32,
-    pub seconds: f64,
 }
 
 /// A claim, and what became of it.

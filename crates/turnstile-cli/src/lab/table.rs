@@ -1,24 +1,20 @@
 //! What the lab prints at its end.
 
 use super::findings::Findings;
-use super::words::{count, micros};
 
-const HEAD: [&str; 7] = ["", "grants/s", "p50", "p99", "longest wait", "commands/grant", "handed over"];
-
-/// The numbers of all strategies in a table, then the claims of each.
+/// The numbers of all strategies, in a table for each kind of numbers, then the claims of each.
 pub fn of(all: &[Findings]) -> String {
-    let mut rows = vec![HEAD.map(str::to_owned)];
-    rows.extend(all.iter().map(row));
-    let widths: [usize; 7] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
-    let mut text = String::new();
-    for row in rows {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let cell = if column == 0 { format!("{cell:width$}") } else { format!("   {cell:>width$}") };
-            text.push_str(&cell);
+    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
+    for findings in all {
+        let (heads, cells): (Vec<_>, Vec<_>) = findings.metrics.columns().into_iter().unzip();
+        let row = |first: &str, rest: Vec<String>| [vec![first.to_owned()], rest].concat();
+        let head = row("", heads.into_iter().map(str::to_owned).collect());
+        match tables.iter_mut().find(|table| table.first() == Some(&head)) {
+            Some(table) => table.push(row(findings.name, cells)),
+            None => tables.push(vec![head, row(findings.name, cells)]),
         }
-        text.push('\n');
     }
+    let mut text = tables.iter().map(|rows| aligned(rows)).collect::<Vec<_>>().join("\n");
     for findings in all {
         text.push_str(&format!("\n{}\n", findings.name));
         let width = findings.checks.iter().map(|check| check.claim.chars().count()).max().unwrap_or(0);
@@ -31,19 +27,17 @@ pub fn of(all: &[Findings]) -> String {
     text
 }
 
-fn row(findings: &Findings) -> [String; 7] {
-    let metrics = &findings.metrics;
-    let handed_over = match metrics.handed_over {
-        0 => "-".to_owned(),
-        handed_over => format!("{:.1} %", 100.0 * handed_over as f64 / metrics.grants.max(1) as f64),
-    };
-    [
-        findings.name.to_owned(),
-        count(metrics.per_second.round() as u64),
-        micros(metrics.p50_us),
-        micros(metrics.p99_us),
-        micros(metrics.max_wait_ms * 1e3),
-        format!("{:.3}", metrics.commands_per_grant),
-        handed_over,
-    ]
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let cell = if column == 0 { format!("{cell:width$}") } else { format!("   {cell:>width$}") };
+            text.push_str(&cell);
+        }
+        text.push('\n');
+    }
+    text
 }

@@ -13,8 +13,8 @@ use super::register::Register;
 
 /// There is no server to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("no Redis could be started")]
-pub struct NoServer;
+#[error("no {0} could be started")]
+pub struct NoServer(pub &'static str);
 
 /// A trial under way.
 pub struct Trial<'a> {
@@ -30,7 +30,7 @@ impl<'a> Trial<'a> {
     /// Starts a server for it.
     pub async fn start(lab: &'a Lab, strategy: &'static str) -> Result<Self> {
         lab.progress.phase(strategy, "starting a Redis");
-        let server = Redis::start().await.context(NoServer)?;
+        let server = Redis::start().await.context(NoServer("Redis"))?;
         let client = Client::connect(server.url()).await?;
         let register = Register::open(!lab.breaks(Break::Fence))?;
         Ok(Self { lab, strategy, server, client, register })

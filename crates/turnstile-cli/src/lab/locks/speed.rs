@@ -5,8 +5,8 @@ use anyhow::{Result, ensure};
 use super::orders::{Contend, Order, Work};
 use super::{PROCESSES, TASKS, close};
 use crate::lab::crew::ask_all;
-use crate::lab::findings::Metrics;
 use crate::lab::latency::Latency;
+use crate::lab::metrics::{Grants, Metrics};
 use crate::lab::redis_stats::Commands;
 use crate::lab::trial::Trial;
 use crate::lab::words;
@@ -34,7 +34,7 @@ pub async fn run(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
     ensure!(work.grants > 0, "nobody was granted the lock within {}", words::millis(time));
 
     let per_grant = |commands: u64| commands as f64 / work.grants as f64;
-    let metrics = Metrics {
+    let metrics = Metrics::Grants(Grants {
         per_second: work.grants as f64 / time.as_secs_f64(),
         p50_us: work.waits.micros(0.5),
         p99_us: work.waits.micros(0.99),
@@ -46,6 +46,6 @@ pub async fn run(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
         processes: PROCESSES,
         tasks: TASKS,
         seconds: time.as_secs_f64(),
-    };
+    });
     Ok((metrics, work.waits))
 }

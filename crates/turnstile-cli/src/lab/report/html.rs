@@ -4,7 +4,7 @@
 use super::Findings;
 use crate::lab::history::Stay;
 use crate::lab::latency::Latency;
-use crate::lab::words::{count, micros};
+use crate::lab::words::micros;
 
 const QUANTILES: [f64; 7] = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0];
 
@@ -18,21 +18,8 @@ svg{width:100%;background:#f6f6f6}svg text{font:11px system-ui,sans-serif;fill:#
 pub fn page(all: &[Findings]) -> String {
     let mut body = String::new();
     for findings in all {
-        let metrics = &findings.metrics;
         body.push_str(&format!("<h2>{}</h2>\n<table>\n", findings.name));
-        let rows = [
-            ("grants a second", count(metrics.per_second.round() as u64)),
-            ("p50", micros(metrics.p50_us)),
-            ("p99", micros(metrics.p99_us)),
-            ("longest wait", micros(metrics.max_wait_ms * 1e3)),
-            ("commands that clients sent, a grant", format!("{:.3}", metrics.commands_per_grant)),
-            ("commands that the server ran, a grant", format!("{:.3}", metrics.server_commands_per_grant)),
-            ("grants", count(metrics.grants)),
-            ("of them handed over in memory", count(metrics.handed_over)),
-            ("contenders", format!("{} processes × {} tasks", metrics.processes, metrics.tasks)),
-            ("seconds", metrics.seconds.to_string()),
-        ];
-        for (name, value) in rows {
+        for (name, value) in findings.metrics.rows() {
             body.push_str(&format!("<tr><td>{name}</td><td class=n>{value}</td></tr>\n"));
         }
         body.push_str("</table>\n<table>\n<tr><th></th><th>claim</th><th>observed</th></tr>\n");
@@ -126,7 +113,8 @@ fn process(who: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::findings::{Check, Metrics};
+    use crate::lab::findings::Check;
+    use crate::lab::metrics::{Grants, Metrics};
 
     #[test]
     fn the_page_tells_the_claims_and_draws_who_held_it() {
@@ -137,8 +125,14 @@ mod tests {
             Stay { who: 1001, token: 2, from: 3_000, to: 4_000 },
         ];
         let checks = vec![Check::new("a < b", true, "1 & 2"), Check::new("c", false, "no")];
-        let findings =
-            Findings { name: "x", metrics: Metrics::default(), checks, latency, latency_of: "waiting", stays };
+        let findings = Findings {
+            name: "x",
+            metrics: Metrics::Grants(Grants::default()),
+            checks,
+            latency,
+            latency_of: "waiting",
+            stays,
+        };
         let page = page(&[findings]);
         for part in ["a &lt; b", "1 &amp; 2", ">BROKEN<", "process 1<", "task 1, token 2", "99.999&nbsp;%"] {
             assert!(page.contains(part), "{part}: {page}");

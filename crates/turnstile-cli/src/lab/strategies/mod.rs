@@ -1,5 +1,7 @@
 //! The strategies that the lab knows: a file each, and a line in [`all`].
 
+mod kafka_group;
+mod kafka_offsets;
 mod redis_lock;
 mod redis_lua;
 
@@ -26,7 +28,12 @@ pub trait Strategy: Send + Sync {
 
 /// All of them, in the order in which they run.
 pub fn all() -> Vec<Box<dyn Strategy>> {
-    vec![Box::new(redis_lua::RedisLua), Box::new(redis_lock::RedisLock)]
+    vec![
+        Box::new(redis_lua::RedisLua),
+        Box::new(redis_lock::RedisLock),
+        Box::new(kafka_offsets::KafkaOffsets),
+        Box::new(kafka_group::KafkaGroup),
+    ]
 }
 
 /// Their names.

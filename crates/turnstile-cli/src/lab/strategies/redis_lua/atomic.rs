@@ -11,8 +11,9 @@ use super::orders::{By, Count, OnLoss, Order, Work};
 use super::{PROCESSES, TASKS};
 use crate::lab::breaks::Break;
 use crate::lab::crew::ask_all;
-use crate::lab::findings::{Check, Metrics};
+use crate::lab::findings::Check;
 use crate::lab::latency::Latency;
+use crate::lab::metrics::{Grants, Metrics};
 use crate::lab::redis_stats::Commands;
 use crate::lab::trial::Trial;
 use crate::lab::words::count;
@@ -35,7 +36,7 @@ pub async fn speed(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
     ensure!(work.calls > 0, "no script call was answered within {time:?}");
 
     let per_call = |commands: u64| commands as f64 / work.calls as f64;
-    let metrics = Metrics {
+    let metrics = Metrics::Grants(Grants {
         per_second: work.calls as f64 / time.as_secs_f64(),
         p50_us: work.times.micros(0.5),
         p99_us: work.times.micros(0.99),
@@ -47,7 +48,7 @@ pub async fn speed(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
         processes: PROCESSES,
         tasks: TASKS,
         seconds: time.as_secs_f64(),
-    };
+    });
     Ok((metrics, work.times))
 }
 

@@ -1,0 +1,160 @@
+//! What is measured, without faults: each kind of strategy has numbers of its own.
+
+use serde::Serialize;
+
+use super::words::{count, micros};
+
+/// The numbers of one strategy. Durations are in the unit that their names end in.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Metrics {
+    Grants(Grants),
+    Records(Records),
+    Marks(Marks),
+}
+
+/// Of strategies that grant, or answer calls, under contention.
+#[derive(Debug, Default, Serialize)]
+pub struct Grants {
+    /// Grants a second of all processes together; where nothing is granted, script calls.
+    pub per_second: f64,
+    /// From asking to having, half of all.
+    pub p50_us: f64,
+    /// From asking to having, 99 of 100.
+    pub p99_us: f64,
+    /// The longest wait, those that were not over at the end included.
+    pub max_wait_ms: f64,
+    /// Commands that clients sent, a grant: a script counts as one, as it is one round trip.
+    pub commands_per_grant: f64,
+    /// Commands that the server ran, a grant: a script and each command in it.
+    pub server_commands_per_grant: f64,
+    pub grants: u64,
+    /// Those of them that went from one task to the next in memory, without the server.
+    pub handed_over: u64,
+    pub processes: u32,
+    /// In each process.
+    pub tasks: u32,
+    pub seconds: f64,
+}
+
+/// Of strategies that consume records.
+#[derive(Debug, Default, Serialize)]
+pub struct Records {
+    /// Records a second of all processes together, of a topic that is full of them.
+    pub per_second: f64,
+    /// Of how many records.
+    pub records: u64,
+    /// From when a record is produced until it is handled, half of all, at a steady pace.
+    pub p50_us: f64,
+    /// The same, 99 of 100.
+    pub p99_us: f64,
+    pub paced_per_second: u64,
+    /// From the kill of a member until others have worked in all of its partitions, if they have.
+    pub takeover_kill_ms: Option<f64>,
+    /// After how long without a sign of life a member counts as dead.
+    pub session_ms: u64,
+    /// From when a member is asked to leave.
+    pub takeover_leave_ms: Option<f64>,
+    /// Records that were repeated after the kill.
+    pub duplicates_kill: u64,
+    /// And after an orderly leave.
+    pub duplicates_leave: u64,
+    pub processes: u32,
+    pub partitions: i32,
+}
+
+/// Of strategies that only keep account of offsets.
+#[derive(Debug, Default, Serialize)]
+pub struct Marks {
+    /// What it takes to mark one offset as done, in random order within 10,000.
+    pub complete_ns: f64,
+    /// The metadata of 100,000 offsets in flight, of which one in a hundred, at random, is not done: in bytes.
+    pub metadata_bytes: u64,
+    /// How much of what is done is told by them.
+    pub kept_percent: f64,
+    /// The time it takes to make that metadata.
+    pub encode_us: f64,
+    pub in_flight: u64,
+}
+
+impl Metrics {
+    /// For the table: those with the same heads share one.
+    pub fn columns(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Grants(grants) => vec![
+                ("grants/s", count(grants.per_second.round() as u64)),
+                ("p50", micros(grants.p50_us)),
+                ("p99", micros(grants.p99_us)),
+                ("longest wait", micros(grants.max_wait_ms * 1e3)),
+                ("commands/grant", format!("{:.3}", grants.commands_per_grant)),
+                ("handed over", grants.share_handed_over()),
+            ],
+            Self::Records(records) => vec![
+                ("records/s", count(records.per_second.round() as u64)),
+                ("p50", micros(records.p50_us)),
+                ("p99", micros(records.p99_us)),
+                ("take-over: kill", time(records.takeover_kill_ms)),
+                ("leave", time(records.takeover_leave_ms)),
+                ("repeated: kill", count(records.duplicates_kill)),
+                ("leave", count(records.duplicates_leave)),
+            ],
+            Self::Marks(marks) => vec![
+                ("ns/completion", format!("{:.1}", marks.complete_ns)),
+                ("metadata", format!("{} bytes", count(marks.metadata_bytes))),
+                ("kept", format!("{:.1} %", marks.kept_percent)),
+                ("encoding", micros(marks.encode_us)),
+            ],
+        }
+    }
+
+    /// For the report: all of it.
+    pub fn rows(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Grants(grants) => vec![
+                ("grants a second", count(grants.per_second.round() as u64)),
+                ("p50", micros(grants.p50_us)),
+                ("p99", micros(grants.p99_us)),
+                ("longest wait", micros(grants.max_wait_ms * 1e3)),
+                ("commands that clients sent, a grant", format!("{:.3}", grants.commands_per_grant)),
+                ("commands that the server ran, a grant", format!("{:.3}", grants.server_commands_per_grant)),
+                ("grants", count(grants.grants)),
+                ("of them handed over in memory", count(grants.handed_over)),
+                ("contenders", format!("{} processes × {} tasks", grants.processes, grants.tasks)),
+                ("seconds", grants.seconds.to_string()),
+            ],
+            Self::Records(records) => vec![
+                ("records a second", count(records.per_second.round() as u64)),
+                ("of so many records", count(records.records)),
+                ("p50 from produced to handled", micros(records.p50_us)),
+                ("p99", micros(records.p99_us)),
+                ("at so many records a second", count(records.paced_per_second)),
+                ("take-over after a kill", time(records.takeover_kill_ms)),
+                ("of it the session's time limit", micros(records.session_ms as f64 * 1e3)),
+                ("take-over after an orderly leave", time(records.takeover_leave_ms)),
+                ("records repeated after a kill", count(records.duplicates_kill)),
+                ("records repeated after an orderly leave", count(records.duplicates_leave)),
+                ("members", format!("{} processes, {} partitions", records.processes, records.partitions)),
+            ],
+            Self::Marks(marks) => vec![
+                ("nanoseconds a completion", format!("{:.1}", marks.complete_ns)),
+                ("offsets in flight, one in a hundred not done", count(marks.in_flight)),
+                ("bytes of their metadata", count(marks.metadata_bytes)),
+                ("of what is done, told by it", format!("{:.1} %", marks.kept_percent)),
+                ("time to make it", micros(marks.encode_us)),
+            ],
+        }
+    }
+}
+
+impl Grants {
+    fn share_handed_over(&self) -> String {
+        match self.handed_over {
+            0 => "-".to_owned(),
+            handed_over => format!("{:.1} %", 100.0 * handed_over as f64 / self.grants.max(1) as f64),
+        }
+    }
+}
+
+fn time(millis: Option<f64>) -> String {
+    millis.map_or_else(|| "never".to_owned(), |millis| micros(millis * 1e3))
+}

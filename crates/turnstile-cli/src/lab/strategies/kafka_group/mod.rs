@@ -1,0 +1,143 @@
+//! kafka-group in the lab: members are processes, of which some are killed and some leave.
+
+mod idle;
+mod killed;
+mod leaving;
+mod orders;
+mod raw;
+mod speed;
+mod worker;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use async_trait::async_trait;
+use tokio::time::sleep;
+use turnstile_testkit::history::{Order as Lanes, Verdict, check};
+
+use self::orders::{Fault, Join, Order, Standing};
+use super::Strategy;
+use crate::lab::Lab;
+use crate::lab::breaks::Break;
+use crate::lab::crew::{Worker, WorkerArgs};
+use crate::lab::findings::Findings;
+use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
+use crate::lab::metrics::{Metrics, Records};
+use crate::lab::post::Post;
+
+const PARTITIONS: i32 = 8;
+/// After how long without a sign of life a member counts as dead.
+const SESSION: Duration = Duration::from_secs(1);
+/// The pace at which claims are checked: about half of what a member can do.
+const PACE: Pace = Pace { per_second: 400, poison: None, recorded: true };
+/// How long a handler takes then.
+const WORK_MS: u64 = 5;
+
+/// The strategy.
+pub struct KafkaGroup;
+
+#[async_trait]
+impl Strategy for KafkaGroup {
+    fn name(&self) -> &'static str {
+        "kafka-group"
+    }
+
+    async fn run(&self, lab: &Lab) -> Result<Findings> {
+        let trial = Trial::start(lab, self.name()).await?;
+        let mut records = Records {
+            processes: speed::PROCESSES,
+            partitions: PARTITIONS,
+            session_ms: u64::try_from(SESSION.as_millis())?,
+            ..Records::default()
+        };
+        speed::throughput(&trial, &mut records).await?;
+        let times = speed::latency(&trial, &mut records).await?;
+        let mut checks = Vec::from(killed::run(&trial, &mut records).await?);
+        checks.push(leaving::run(&trial, &mut records).await?);
+        checks.extend(idle::run(&trial).await?);
+        Ok(Findings {
+            name: self.name(),
+            metrics: Metrics::Records(records),
+            checks,
+            latency: times,
+            latency_of: "a record, from produced to handled",
+            stays: Vec::new(),
+        })
+    }
+
+    async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
+        worker::work(args, post).await
+    }
+}
+
+/// The member of this number, as it is in scenes that are judged.
+fn join(scene: &Scene, number: u32, fault: Option<Fault>) -> Join {
+    Join {
+        who: name(number),
+        topic: scene.topic.clone(),
+        group: scene.group.clone(),
+        dead_letters: None,
+        work_ms: WORK_MS,
+        gated: false,
+        recorded: true,
+        session_ms: u64::try_from(SESSION.as_millis()).unwrap_or(u64::MAX),
+        swallow: false,
+        fault,
+    }
+}
+
+fn name(number: u32) -> String {
+    format!("member-{number}")
+}
+
+/// The one of these faults that is to be planted.
+fn planted(trial: &Trial<'_>, faults: &[(Break, Fault)]) -> Option<Fault> {
+    faults.iter().find(|(guard, _)| trial.breaks(*guard)).map(|(_, fault)| *fault)
+}
+
+/// Where these stand.
+async fn stand(workers: &mut [Worker]) -> Result<Vec<Standing>> {
+    let mut all = Vec::with_capacity(workers.len());
+    for worker in workers {
+        all.push(worker.ask::<Standing>(&Order::Stand).await?);
+    }
+    Ok(all)
+}
+
+/// Waits until they stand so; whether they did in time.
+async fn come(workers: &mut [Worker], limit: Duration, right: impl Fn(&[Standing]) -> bool) -> Result<bool> {
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        if right(&stand(workers).await?) {
+            return Ok(true);
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    Ok(false)
+}
+
+/// All partitions are given out, and each member has at least so many.
+fn spread(partitions: i32, least: usize) -> impl Fn(&[Standing]) -> bool {
+    move |all| {
+        let sum: usize = all.iter().map(|one| one.partitions).sum();
+        sum == partitions as usize && all.iter().all(|one| one.partitions >= least)
+    }
+}
+
+/// Lets them join, and waits until each has a partition.
+async fn gather(scene: &Scene, workers: &mut [Worker], joins: &[Join]) -> Result<()> {
+    for (worker, join) in workers.iter_mut().zip(joins) {
+        worker.ask::<()>(&Order::Join(join.clone())).await?;
+    }
+    let came = come(workers, PATIENCE, spread(scene.partitions, 1)).await?;
+    ensure!(came, "the members were not given the partitions within {PATIENCE:?}");
+    Ok(())
+}
+
+/// Lets them leave, and judges what happened. A member with a fault may have no better end.
+async fn close(scene: &Scene, workers: &mut [Worker]) -> Result<Verdict> {
+    for worker in workers {
+        worker.ask::<orders::Left>(&Order::Leave).await?;
+    }
+    Ok(check(&scene.history.events()?, Lanes::Partition))
+}

@@ -1,5 +1,7 @@
 //! Partitions that change hands while handlers are at work.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What becomes of records that cannot be handled at once.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::num::NonZeroU32;

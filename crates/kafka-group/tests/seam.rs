@@ -1,5 +1,7 @@
 //! The seam for other schedulers: work in any order, with what the polling thread does for them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::{Arc, Mutex};

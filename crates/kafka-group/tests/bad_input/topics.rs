@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
-use kafka_group::{GroupBuilder, Membership, RunError};
+use kafka_group::{GroupBuilder, RunError};
 use turnstile_testkit::unique;
 
 use crate::support::{EARLIEST, Log, PROTOCOLS, Running, member_of, numbered, topic};

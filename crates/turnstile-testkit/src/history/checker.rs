@@ -111,6 +111,8 @@ struct Epoch {
 }
 
 type PartitionKey = (Arc<str>, i32);
+/// The times, by member; `None` for all of them.
+type Suspended<'a> = HashMap<Option<&'a str>, Vec<u64>>;
 
 struct Sweep<'a> {
     order: Order,
@@ -119,7 +121,7 @@ struct Sweep<'a> {
     epochs: Vec<Epoch>,
     known: HashMap<(Arc<str>, PartitionKey, u64), usize>,
     /// When each member was suspended or cut off, and when each that was killed had written its last.
-    suspended: HashMap<&'a str, Vec<u64>>,
+    suspended: Suspended<'a>,
     gone: HashMap<&'a str, u64>,
 }
 
@@ -135,7 +137,7 @@ impl<'a> Sweep<'a> {
             partitions: HashMap::new(),
             epochs: Vec::new(),
             known: HashMap::new(),
-            suspended: HashMap::new(),
+            suspended: Suspended::default(),
             gone: HashMap::new(),
         };
         for (at, event) in in_time(events) {
@@ -156,8 +158,8 @@ impl<'a> Sweep<'a> {
                     partition.records.entry(place.offset).or_default().dead += 1;
                 }
                 What::Fault { fault: Fault::Kill, whom: Some(whom) } => _ = sweep.gone.insert(whom, at),
-                What::Fault { fault: Fault::Stop | Fault::Cut, whom: Some(whom) } => {
-                    sweep.suspended.entry(whom).or_default().push(at);
+                What::Fault { fault: Fault::Stop | Fault::Cut, whom } => {
+                    sweep.suspended.entry(whom.as_deref()).or_default().push(at);
                 }
                 _ => {}
             }
@@ -389,7 +391,7 @@ impl<'a> Sweep<'a> {
 
 /// Whether the first may be taken for dead by the second: it was suspended or cut off under this assignment, before the
 /// other's began.
-fn zombie(suspended: &HashMap<&str, Vec<u64>>, one: &Epoch, other: &Epoch) -> bool {
-    one.who != other.who
-        && suspended.get(&*one.who).is_some_and(|times| times.iter().any(|at| one.first <= *at && *at <= other.first))
+fn zombie(suspended: &Suspended<'_>, one: &Epoch, other: &Epoch) -> bool {
+    let mut times = [Some(&*one.who), None].into_iter().filter_map(|whom| suspended.get(&whom)).flatten();
+    one.who != other.who && times.any(|at| one.first <= *at && *at <= other.first)
 }

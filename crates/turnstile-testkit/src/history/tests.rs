@@ -152,6 +152,24 @@ fn a_suspended_member_is_a_zombie_only_under_the_assignment_that_it_had() {
 }
 
 #[test]
+fn a_cut_of_all_excuses_only_assignments_from_before_it() {
+    let history = |cut_first: bool| {
+        let mut tape = Tape::new();
+        let cut = What::Fault { fault: Fault::Cut, whom: None };
+        if cut_first {
+            tape.add("test", cut).start("a", 1, 0, 1);
+        } else {
+            tape.start("a", 1, 0, 1).add("test", cut);
+        }
+        tape.does("b", 1, [0]).end("a", 1, 0, 1, How::Done).does("b", 1, 1..4).committed(4);
+        tape.verdict()
+    };
+    let verdict = history(false);
+    assert!(verdict.is_clean() && verdict.zombie_overlaps == 1, "{verdict}");
+    assert_eq!(history(true).broken(Rule::OneMember), 1);
+}
+
+#[test]
 fn a_zombie_that_moves_the_committed_offset_is_found() {
     let mut back = Tape::new();
     back.start("a", 1, 0, 1).fault(Fault::Stop, "a").does("b", 1, 0..4).committed(4).fault(Fault::Cont, "a");

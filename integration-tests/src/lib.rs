@@ -5,6 +5,8 @@
 #[doc = include_str!("../../README.md")]
 pub struct FrontPage;
 
+pub mod kafka;
+mod kafka_scene;
 mod log;
 mod oracle;
 

@@ -166,7 +166,8 @@ impl GroupBuilder {
     }
 
     /// How long handlers may go on when their partition is to be given up; in the last fifth their cancellation token
-    /// fires. By default 10 s, and never more than half of the longest poll interval.
+    /// fires. By default 10 s, and never more than half of the longest poll interval. While one partition drains in a
+    /// rebalance, the member's others work off what they have, and nothing more is fetched.
     pub const fn drain_limit(mut self, limit: Duration) -> Self {
         self.settings.drain_limit = limit;
         self

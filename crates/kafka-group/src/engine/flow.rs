@@ -18,9 +18,11 @@ use crate::slot::{Amount, Slot};
 
 /// How many records are taken in one turn.
 const BATCH: usize = 1024;
-/// How long to wait for the workers before a partition's fetching rests: librdkafka throws away what it has fetched
-/// ahead of a partition that rests.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long to wait for the workers, before the fetching of a partition rests that makes no progress: librdkafka throws away
+/// what it has fetched ahead of a partition that rests, and fetches all of it again.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long at most if it does.
+const LONGEST: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// Takes what has arrived; whether there may be more.
@@ -106,15 +108,20 @@ impl Engine {
     fn hold_back(&self, state: &mut State, consumer: &BaseConsumer<Context>) {
         let full = self.settings.budget;
         let enough = Amount { records: full.records * 3 / 4, bytes: full.bytes / 4 * 3 };
-        let until = Instant::now() + PATIENCE;
         let is_over = |ours: &&mut Partition| !ours.paused && !ours.slot.in_hand().within(full);
         let waits_for: Vec<_> = state.partitions.iter_mut().filter(is_over).map(|ours| ours.slot.clone()).collect();
+        let in_hand = || waits_for.iter().map(|slot| slot.in_hand().records).sum::<u64>();
+        let (begun, mut slice, mut before) = (Instant::now(), Instant::now(), in_hand());
         while waits_for.iter().any(|slot| slot.is_active() && slot.wake_at(enough)) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+            park_timeout(PATIENCE.saturating_sub(slice.elapsed()));
+            if slice.elapsed() >= PATIENCE {
+                // At this pace there is enough room before the longest wait is over.
+                let now = in_hand();
+                if begun.elapsed() >= LONGEST || now > before - before / 40 {
+                    break;
+                }
+                (slice, before) = (Instant::now(), now);
             }
-            park_timeout(left);
         }
         let full: Vec<_> = state.partitions.iter_mut().filter(is_over).collect();
         if !full.is_empty() && said(consumer.pause(&list(full.iter().map(|ours| &ours.slot)))) {

@@ -46,7 +46,6 @@ struct Books {
     /// The polling thread waits until no more than this is in hand.
     wake_at: Option<Amount>,
     done: u64,
-    stale: u64,
     trouble: Option<Trouble>,
 }
 
@@ -88,7 +87,6 @@ impl Slot {
                 in_hand: Amount { records: 0, bytes: 0 },
                 wake_at: None,
                 done: 0,
-                stale: 0,
                 trouble: None,
             }),
             draining: CancellationToken::new(),
@@ -151,7 +149,6 @@ impl Slot {
     pub fn done(&self, record: &Record) -> Completed {
         let mut books = self.books.lock();
         let Some(tracker) = &mut books.tracker else {
-            books.stale += 1;
             crate::metric::late(&self.topic).increment(1);
             return Completed::Stale;
         };
@@ -255,10 +252,9 @@ impl Slot {
         waits
     }
 
-    /// How many were done in it, and how many too late.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let books = self.books.lock();
-        (books.done, books.stale)
+    /// How many were done in it.
+    pub(crate) fn done_count(&self) -> u64 {
+        self.books.lock().done
     }
 
     /// The offset that a handler was given last.

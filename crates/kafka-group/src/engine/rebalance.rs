@@ -329,7 +329,7 @@ impl Engine {
     pub(super) fn close(&self, state: &mut State, slot: &Arc<Slot>) {
         let told = slot.cancelled().is_cancelled();
         let left = slot.close();
-        let (done, _) = slot.counts();
+        let done = slot.done_count();
         metric::done(slot.topic()).increment(done.saturating_sub(state.of(slot).map_or(done, |ours| ours.progress.0)));
         metric::handed_back(slot.topic()).increment(left.records);
         state.report.done += done;

@@ -117,7 +117,7 @@ impl Engine {
         let limit = self.settings.stalled_after;
         let (mut news, mut moved) = (false, false);
         for ours in &mut state.partitions {
-            let (done, _) = ours.slot.counts();
+            let done = ours.slot.done_count();
             let before = ours.progress.0;
             if done != before || !has_work(ours) {
                 metric::done(ours.slot.topic()).increment(done - before);

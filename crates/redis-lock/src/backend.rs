@@ -69,7 +69,7 @@ impl LeaseBackend for LockBackend {
             .await?;
         let number = u64::try_from(number).ok();
         if !granted {
-            return Ok(GrantReply::Refused { ends_within: number.map(Duration::from_millis), queued: false });
+            return Ok(GrantReply::Refused { ends_within: number.map(Duration::from_millis), ahead: None });
         }
         if let Some((replicas, connection)) = awaited {
             self.acknowledged(replicas, connection).await?;

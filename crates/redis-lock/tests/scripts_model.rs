@@ -325,8 +325,8 @@ impl Case {
                 request.asks_again_within = waits.then_some(Duration::from_millis(ASKS_AGAIN));
                 let token = match backend.grant(request).await.unwrap() {
                     GrantReply::Granted { first_token } => Some(first_token.get()),
-                    GrantReply::Refused { ends_within, queued } => {
-                        prop_assert!(!queued);
+                    GrantReply::Refused { ends_within, ahead } => {
+                        prop_assert_eq!(ahead, None);
                         let longest = Duration::from_millis(TTLS[TTLS.len() - 1]);
                         prop_assert!(ends_within.is_some_and(|end| end <= longest), "{ends_within:?}");
                         None

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::manager::Shared;
 use crate::release::Release;
+use crate::sync::Mutex;
 use crate::table::{Entered, Granted, Hold, Nanos, Turn, nanos};
 use crate::{
     AcquireError, BackendError, ErrorKind, GrantReply, GrantRequest, Lease, LeaseBackend, LeaseOptions, Owner,
@@ -48,12 +49,16 @@ pub(crate) async fn within<B: LeaseBackend>(
     options: &Arc<LeaseOptions>,
     limit: Duration,
 ) -> Result<Lease, AcquireError> {
-    let mut work = pin!(waiting(shared, resource, options));
+    let heard = Heard::default();
+    let mut work = pin!(waiting(shared, resource, options, &heard));
     if let Ok(result) = timeout(limit, &mut work).await {
         return result;
     }
-    Err(match shared.table.heard(resource.queue()) {
-        Some(Ok(())) => AcquireError::TimedOut { name: resource.name().clone(), waited: limit },
+    let heard = heard.lock().clone();
+    // One that did not get to ask goes by what the one at the front heard.
+    let heard = heard.or_else(|| shared.table.heard(resource.queue()).map(|heard| heard.map(|()| None)));
+    Err(match heard {
+        Some(Ok(ahead)) => AcquireError::TimedOut { name: resource.name().clone(), waited: limit, ahead },
         Some(Err(source)) => failed(resource, source),
         None => failed(
             resource,
@@ -72,9 +77,15 @@ pub(crate) async fn waiting<B: LeaseBackend>(
     shared: &Arc<Shared<B>>,
     resource: &B::Resource,
     options: &Arc<LeaseOptions>,
+    heard: &Heard,
 ) -> Result<Lease, AcquireError> {
+    let mut at_front = true;
     let after = match shared.table.enter(resource, options, true) {
-        Entered::Front | Entered::Beside => None,
+        Entered::Front => None,
+        Entered::Beside => {
+            at_front = false;
+            None
+        }
         Entered::ShutDown | Entered::Busy => return Err(shut_down(resource)),
         Entered::Behind { ticket, turn } => {
             // What stands in front may have been left by a runtime that ended.
@@ -88,8 +99,11 @@ pub(crate) async fn waiting<B: LeaseBackend>(
             }
         }
     };
-    Asking::new(shared, resource, options, true, true).until_granted(after).await
+    Asking::new(shared, resource, options, at_front, true).until_granted(after, heard).await
 }
+
+/// What the servers said last to one who waits: held by others, with how many before it in their queue, or a failure.
+pub(crate) type Heard = Mutex<Option<Result<Option<u64>, BackendError>>>;
 
 fn shut_down<R: Resource>(resource: &R) -> AcquireError {
     AcquireError::ShutDown { name: resource.name().clone() }
@@ -150,7 +164,7 @@ type InFlight = BoxFuture<'static, Result<GrantReply, BackendError>>;
 
 enum Asked {
     Granted(Lease),
-    Refused { ends_within: Option<Duration> },
+    Refused { ends_within: Option<Duration>, ahead: Option<u64> },
 }
 
 impl<'a, B: LeaseBackend> Asking<'a, B> {
@@ -177,7 +191,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
     }
 
     /// Asks until it is granted; `after` a while, for one who comes from the queue.
-    async fn until_granted(mut self, after: Option<Duration>) -> Result<Lease, AcquireError> {
+    async fn until_granted(mut self, after: Option<Duration>, heard: &Heard) -> Result<Lease, AcquireError> {
         let mut delays = self.options.retry.delays();
         let mut delay = || delays.next().unwrap_or_default();
         let mut outage_since = None;
@@ -194,22 +208,26 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
             }
             match self.ask().await {
                 Ok(Asked::Granted(lease)) => return Ok(lease),
-                Ok(Asked::Refused { ends_within }) => {
+                Ok(Asked::Refused { ends_within, ahead }) => {
                     outage_since = None;
-                    self.shared.table.note(self.resource.queue(), Ok(()));
+                    *heard.lock() = Some(Ok(ahead));
+                    self.note(Ok(()));
                     let at_most = ends_within.map_or(Duration::MAX, |end| end + Duration::from_millis(1));
-                    self.wait(delay().min(at_most)).await;
+                    let told = ahead.is_some() && ends_within.is_some();
+                    self.wait(if told { at_most } else { delay().min(at_most) }).await;
                 }
                 Err(source) => {
                     let since = *outage_since.get_or_insert(self.sent);
                     let outage = self.shared.now().saturating_sub(since);
                     if !source.kind().is_transient() || outage >= nanos(self.options.max_outage) {
-                        self.at_front = false;
-                        self.shared.table.fail_queue(self.resource.queue(), &source);
+                        if std::mem::take(&mut self.at_front) {
+                            self.shared.table.fail_queue(self.resource.queue(), &source);
+                        }
                         return Err(failed(self.resource, source));
                     }
                     debug!(name = %self.resource.name(), error = %source, "asking again");
-                    self.shared.table.note(self.resource.queue(), Err(source));
+                    *heard.lock() = Some(Err(source.clone()));
+                    self.note(Err(source));
                     self.pause(delay()).await;
                 }
             }
@@ -246,9 +264,9 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
                 }
                 Ok(Asked::Granted(self.granted(first_token.get(), tokens.get(), now, deadline)))
             }
-            Ok(GrantReply::Refused { ends_within, queued }) => {
-                self.in_doubt |= queued;
-                Ok(Asked::Refused { ends_within })
+            Ok(GrantReply::Refused { ends_within, ahead }) => {
+                self.in_doubt |= ahead.is_some();
+                Ok(Asked::Refused { ends_within, ahead })
             }
             Err(error) => {
                 self.in_doubt |= error.kind().is_transient();
@@ -279,13 +297,25 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
         tokio::select! {
             () = self.shared.backend.wait(self.resource, self.owner, at_most) => {}
             () = poke.notified() => {}
+            () = self.shared.table.closed.cancelled() => {}
         }
     }
 
     /// Waits, unless the manager is shut down.
     async fn pause(&mut self, delay: Duration) {
         let poke = self.shared.table.poke(self.resource.queue());
-        let _ = timeout(delay, poke.notified()).await;
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = poke.notified() => {}
+            () = self.shared.table.closed.cancelled() => {}
+        }
+    }
+
+    /// Tells those behind in the local queue what the servers said.
+    fn note(&self, heard: Result<(), BackendError>) {
+        if self.at_front {
+            self.shared.table.note(self.resource.queue(), heard);
+        }
     }
 }
 
@@ -310,7 +340,7 @@ impl<B: LeaseBackend> Drop for Asking<'_, B> {
 async fn undo<B: LeaseBackend>(mut release: Release<B>, in_flight: Option<InFlight>, in_doubt: bool, ttl: Nanos) {
     if let Some(request) = in_flight {
         let brought_nothing = match request.await {
-            Ok(GrantReply::Refused { queued, .. }) => !queued,
+            Ok(GrantReply::Refused { ahead, .. }) => ahead.is_none(),
             Ok(GrantReply::Granted { .. }) => false,
             Err(error) => !error.kind().is_transient(),
         };

@@ -69,6 +69,12 @@ pub trait Resource: Clone + Send + Sync + 'static {
     fn is_exclusive(&self) -> bool {
         true
     }
+
+    /// Whether its waiters of one process stand in a local queue, of which only the head asks the servers. Where the
+    /// servers keep the order of all waiters it is false: each asks for itself, and nothing is handed over in memory.
+    fn has_local_queue(&self) -> bool {
+        true
+    }
 }
 
 impl Resource for Arc<str> {
@@ -113,8 +119,9 @@ pub enum GrantReply {
     Refused {
         /// How long until it ends unless it is renewed, where known: no use in asking later than that.
         ends_within: Option<Duration>,
-        /// Whether the request left a place in a queue on the servers, to be given up by a release.
-        queued: bool,
+        /// How many stand before it, if the request left a place in a queue on the servers, to be given up by a
+        /// release. It is then asked again when [`LeaseBackend::wait`] returns, after `ends_within` at the latest.
+        ahead: Option<u64>,
     },
 }
 

@@ -73,12 +73,14 @@ impl BackendError {
 #[non_exhaustive]
 pub enum AcquireError {
     /// Somebody else held it all the time.
-    #[error("{name:?} was held by others for all of {waited:?}: wait longer, or try again later")]
+    #[error("{name:?} was held by others for all of {waited:?}{}: wait longer, or try again later", still_ahead(*.ahead))]
     TimedOut {
         /// What was asked for.
         name: Arc<str>,
         /// How long this caller waited.
         waited: Duration,
+        /// How many stood before it when the servers were asked last, where they keep a queue.
+        ahead: Option<u64>,
     },
     /// The servers did not answer, or refused.
     #[error("could not acquire {name:?}: {source}")]
@@ -94,6 +96,10 @@ pub enum AcquireError {
         /// What was asked for.
         name: Arc<str>,
     },
+}
+
+fn still_ahead(ahead: Option<u64>) -> String {
+    ahead.map(|ahead| format!(", and {ahead} waiters were before it")).unwrap_or_default()
 }
 
 /// Why a release was not confirmed. The lease is no longer held here, and is renewed no more; a further attempt goes

@@ -68,7 +68,7 @@ impl LeaseBackend for Server {
         }
         let mut held = self.held.lock().unwrap();
         if held.is_some_and(|owner| owner != request.owner) {
-            return Ok(GrantReply::Refused { ends_within: None, queued: false });
+            return Ok(GrantReply::Refused { ends_within: None, ahead: None });
         }
         *held = Some(request.owner);
         let first = self.tokens.fetch_add(u64::from(request.tokens.get()), Ordering::SeqCst) + 1;

@@ -127,7 +127,7 @@ impl<B: LeaseBackend> Lock for ManagedLock<B> {
     }
 
     async fn acquire(&self) -> Result<Lease, AcquireError> {
-        acquire::waiting(&self.manager.shared, &self.resource, &self.options).await
+        acquire::waiting(&self.manager.shared, &self.resource, &self.options, &acquire::Heard::default()).await
     }
 
     async fn acquire_timeout(&self, limit: Duration) -> Result<Lease, AcquireError> {

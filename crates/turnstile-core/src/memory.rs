@@ -127,7 +127,7 @@ impl LeaseBackend for MemoryServer {
                 if let Some(time) = request.asks_again_within {
                     key.wanted = Some((request.owner, now + time));
                 }
-                GrantReply::Refused { ends_within: Some(held.until - now), queued: false }
+                GrantReply::Refused { ends_within: Some(held.until - now), ahead: None }
             }
             None => {
                 key.wanted = key.wanted.filter(|&(owner, _)| owner != request.owner);

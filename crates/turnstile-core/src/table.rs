@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use hashbrown::HashMap;
 use hashbrown::hash_map::{Entry, EntryRef};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::latch::Latch;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
@@ -111,7 +112,7 @@ pub(crate) enum Entered {
         ticket: u64,
         turn: oneshot::Receiver<Turn>,
     },
-    /// Not in the queue, since the caller does not wait: it may ask once, as its lease excludes no other.
+    /// Not in the queue: the caller does not wait and its lease excludes no other, or the servers keep the queue.
     Beside,
     /// Behind others, which was not wanted.
     Busy,
@@ -153,6 +154,8 @@ pub(crate) struct Table<R> {
     keeper_alive: AtomicBool,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
+    /// Nobody is granted anything any more.
+    pub(crate) closed: CancellationToken,
 }
 
 impl<R: Resource> Table<R> {
@@ -166,7 +169,12 @@ impl<R: Resource> Table<R> {
             closing: false,
             keeper_wakes: Nanos::MAX,
         };
-        Self { inner: Mutex::new(inner), keeper_alive: AtomicBool::new(false), wake: Notify::new() }
+        Self {
+            inner: Mutex::new(inner),
+            keeper_alive: AtomicBool::new(false),
+            wake: Notify::new(),
+            closed: CancellationToken::new(),
+        }
     }
 
     // ── Queues ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,6 +184,9 @@ impl<R: Resource> Table<R> {
         let mut inner = self.inner.lock();
         if inner.closing {
             return Entered::ShutDown;
+        }
+        if !resource.has_local_queue() {
+            return Entered::Beside;
         }
         inner.last_id += 1;
         let ticket = inner.last_id;
@@ -415,14 +426,13 @@ impl<R: Resource> Table<R> {
             for waiter in queue.waiting.drain(..) {
                 let _ = waiter.turn.send(Turn::ShutDown);
             }
-            if let Some(poke) = &queue.poke {
-                poke.notify_one();
-            }
         }
+        drop(inner);
+        self.closed.cancel();
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.inner.lock().closing
+        self.closed.is_cancelled()
     }
 
     #[cfg(all(test, feature = "_shuttle"))]

@@ -209,7 +209,7 @@ impl State {
             if let Some(time) = request.asks_again_within {
                 key.wanted = Some((request.owner, now + time));
             }
-            return GrantReply::Refused { ends_within: Some(last - now), queued: false };
+            return GrantReply::Refused { ends_within: Some(last - now), ahead: None };
         }
         key.wanted = key.wanted.filter(|&(owner, _)| owner != request.owner);
         let first_token = key.tokens + 1;
@@ -370,7 +370,7 @@ impl LeaseBackend for Server {
 
     async fn grant(&self, request: GrantRequest<'_, Thing>) -> Result<GrantReply, BackendError> {
         let step = self.called(Op::Grant, [request.owner]);
-        let refused = GrantReply::Refused { ends_within: None, queued: false };
+        let refused = GrantReply::Refused { ends_within: None, ahead: None };
         self.perform(step, Some(refused), |state| state.grant(&request)).await
     }
 

@@ -7,6 +7,7 @@ pub struct FrontPage;
 
 pub mod kafka;
 mod kafka_scene;
+pub mod lease_rules;
 mod log;
 mod oracle;
 

@@ -1,0 +1,179 @@
+//! The rules that every lease keeps, run against every strategy; and against broken ones, on which they fail.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use async_trait::async_trait;
+use redis_lock::{Client, LockBackend, LockResource, RedisLocks};
+use turnstile_core::{
+    BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseManager, LeaseOptions, Owner,
+    ReleaseOutcome, ReleaseReply, RenewReply, Renewal,
+};
+use turnstile_integration_tests::lease_rules::{self, Member, Strategy};
+use turnstile_testkit::redis::{Redis, RedisProxy, shared};
+
+/// A proxy in front of each server, and a client through each.
+async fn through_proxies(servers: &[Redis]) -> (Vec<Client>, Vec<RedisProxy>) {
+    let (mut clients, mut proxies) = (Vec::new(), Vec::new());
+    for server in servers {
+        let proxy = server.proxy().await.unwrap();
+        clients.push(Client::connect(proxy.url()).await.unwrap());
+        proxies.push(proxy);
+    }
+    (clients, proxies)
+}
+
+async fn one_client() -> (Client, Vec<RedisProxy>) {
+    let (mut clients, proxies) = through_proxies(&[shared().await.unwrap()]).await;
+    (clients.remove(0), proxies)
+}
+
+/// Strategies that use the server that all tests share.
+#[derive(Clone, Copy)]
+enum OnOneServer {
+    Mutex,
+    Several,
+}
+
+#[async_trait]
+impl Strategy for OnOneServer {
+    async fn member(&self) -> Member {
+        let (client, proxies) = one_client().await;
+        let locks = RedisLocks::new(client);
+        let manager = locks.manager().clone();
+        match self {
+            OnOneServer::Mutex => Member::new(&manager, move |name| locks.mutex(name).unwrap(), proxies),
+            OnOneServer::Several => {
+                let all = move |name: &str| locks.all([name, &format!("{{{name}}}/second")]).unwrap();
+                Member::new(&manager, all, proxies)
+            }
+        }
+    }
+
+    async fn servers(&self) -> Vec<String> {
+        vec![shared().await.unwrap().url()]
+    }
+}
+
+/// All rules for one strategy.
+macro_rules! rules_of {
+    ($module:ident, $strategy:expr) => {
+        rules_of!($module, $strategy,
+            it_is_lost_at_its_deadline_with_the_network_dead
+            it_is_lost_at_once_when_the_servers_say_so
+            it_is_renewed_until_it_is_given_back
+            each_grant_has_a_higher_token
+            a_cancelled_acquire_leaves_nothing_behind
+            a_dropped_lease_is_given_back_without_a_runtime
+            a_grant_whose_reply_was_lost_is_ones_own
+            no_clock_of_a_client_reaches_the_servers
+            waiters_of_one_process_are_served_in_order_and_starve_no_other
+        );
+    };
+    ($module:ident, $strategy:expr, $($rule:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $rule() {
+                    lease_rules::$rule(&$strategy).await;
+                }
+            )*
+        }
+    };
+}
+
+rules_of!(mutex, OnOneServer::Mutex);
+rules_of!(several_names, OnOneServer::Several);
+
+// ── Negative controls ───────────────────────────────────────────────────────────────────────────────────────────────
+
+/// What a strategy may do wrong.
+#[derive(Clone, Copy)]
+enum Fault {
+    SameTokenAlways,
+    AskedAgainIsAnother,
+    ReleaseDoesNothing,
+}
+
+/// A lock of redis-lock with a fault.
+struct Broken {
+    locks: RedisLocks,
+    fault: Fault,
+}
+
+impl Broken {
+    fn backend(&self) -> &LockBackend {
+        self.locks.manager().backend()
+    }
+}
+
+#[async_trait]
+impl LeaseBackend for Broken {
+    type Resource = LockResource;
+
+    async fn grant(&self, mut request: GrantRequest<'_, LockResource>) -> Result<GrantReply, BackendError> {
+        if matches!(self.fault, Fault::AskedAgainIsAnother) {
+            request.owner = Owner::random();
+        }
+        Ok(match (self.backend().grant(request).await?, self.fault) {
+            (GrantReply::Granted { .. }, Fault::SameTokenAlways) => {
+                GrantReply::Granted { first_token: FencingToken::new(1) }
+            }
+            (reply, _) => reply,
+        })
+    }
+
+    async fn renew(&self, leases: &[Renewal<LockResource>]) -> Vec<Result<RenewReply, BackendError>> {
+        self.backend().renew(leases).await
+    }
+
+    async fn release(&self, resource: &LockResource, owner: Owner) -> Result<ReleaseReply, BackendError> {
+        match self.fault {
+            Fault::ReleaseDoesNothing => Ok(ReleaseReply::new(ReleaseOutcome::Released, None)),
+            _ => self.backend().release(resource, owner).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Strategy for Fault {
+    async fn member(&self) -> Member {
+        let (client, proxies) = one_client().await;
+        let locks = RedisLocks::new(client);
+        let manager = LeaseManager::new(Broken { locks: locks.clone(), fault: *self });
+        let resource = move |name: &str| locks.mutex(name).unwrap().resource().clone();
+        let lock = {
+            let manager = manager.clone();
+            move |name: &str| manager.lock(resource(name), LeaseOptions::default())
+        };
+        Member::new(&manager, lock, proxies)
+    }
+
+    async fn servers(&self) -> Vec<String> {
+        vec![shared().await.unwrap().url()]
+    }
+}
+
+/// That a rule does not hold for a strategy with that fault.
+macro_rules! fails {
+    ($name:ident, $fault:expr, $rule:ident) => {
+        #[tokio::test]
+        async fn $name() {
+            let outcome = tokio::spawn(lease_rules::$rule(&$fault)).await;
+            assert!(outcome.is_err_and(|error| error.is_panic()), "the rule did not notice");
+        }
+    };
+}
+
+fails!(a_token_that_does_not_rise_is_noticed, Fault::SameTokenAlways, each_grant_has_a_higher_token);
+fails!(a_grant_that_is_not_recognised_is_noticed, Fault::AskedAgainIsAnother, a_grant_whose_reply_was_lost_is_ones_own);
+fails!(
+    a_release_that_does_nothing_is_noticed_when_cancelled,
+    Fault::ReleaseDoesNothing,
+    a_cancelled_acquire_leaves_nothing_behind
+);
+fails!(
+    a_release_that_does_nothing_is_noticed_when_dropped,
+    Fault::ReleaseDoesNothing,
+    a_dropped_lease_is_given_back_without_a_runtime
+);

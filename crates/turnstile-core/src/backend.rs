@@ -119,7 +119,7 @@ pub enum GrantReply {
     Refused {
         /// How long until it ends unless it is renewed, where known: no use in asking later than that.
         ends_within: Option<Duration>,
-        /// How many stand before it, if the request left a place in a queue on the servers, to be given up by a
+        /// How many waiters stand before it, if the request left a place in a queue on the servers, to be given up by a
         /// release. It is then asked again when [`LeaseBackend::wait`] returns, after `ends_within` at the latest.
         ahead: Option<u64>,
     },

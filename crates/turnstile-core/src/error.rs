@@ -79,7 +79,7 @@ pub enum AcquireError {
         name: Arc<str>,
         /// How long this caller waited.
         waited: Duration,
-        /// How many stood before it when the servers were asked last, where they keep a queue.
+        /// How many waiters stood before it when the servers were asked last, where they keep a queue.
         ahead: Option<u64>,
     },
     /// The servers did not answer, or refused.
@@ -99,7 +99,9 @@ pub enum AcquireError {
 }
 
 fn still_ahead(ahead: Option<u64>) -> String {
-    ahead.map(|ahead| format!(", and {ahead} waiters were before it")).unwrap_or_default()
+    ahead
+        .map(|ahead| format!(", to the last in place {} of those who wait", ahead.saturating_add(1)))
+        .unwrap_or_default()
 }
 
 /// Why a release was not confirmed. The lease is no longer held here, and is renewed no more; a further attempt goes

@@ -12,7 +12,8 @@ const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:left}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.held{color:#177245}.broken{color:#b00020;font-weight:bold}\
-svg{width:100%;background:#f6f6f6}svg text{font:11px system-ui,sans-serif;fill:#444}";
+svg{width:100%;background:#f6f6f6}svg text{font:11px system-ui,sans-serif;fill:#444}\
+.wide{overflow-x:auto;white-space:nowrap}";
 
 /// The page.
 pub fn page(all: &[Findings]) -> String {
@@ -46,7 +47,7 @@ fn quantiles(latency: &Latency, of: &str) -> String {
     if latency.count() == 0 {
         return String::new();
     }
-    let mut text = format!("<h3>Latency of {of}</h3>\n<table>\n<tr>");
+    let mut text = format!("<h3>Latency of {of}</h3>\n<div class=wide><table>\n<tr>");
     for quantile in QUANTILES {
         let name =
             if quantile == 1.0 { "longest".to_owned() } else { format!("{}&nbsp;%", (quantile * 1e5).round() / 1e3) };
@@ -56,7 +57,7 @@ fn quantiles(latency: &Latency, of: &str) -> String {
     for quantile in QUANTILES {
         text.push_str(&format!("<td class=n>{}</td>", micros(latency.micros(quantile))));
     }
-    text.push_str("</tr>\n</table>\n");
+    text.push_str("</tr>\n</table></div>\n");
     text
 }
 

@@ -10,12 +10,15 @@ use turnstile_benches::rounds::{Compared, alone, by_turns, compare};
 use turnstile_benches::takeover::Shared;
 use turnstile_benches::{offsets, runtime};
 
-/// What this measures, in the order in which it does. The first two of kafka-group come from one run.
-const IDS: [&str; 7] = [COMPLETE, METADATA, RECORDS, CPU, TAKEOVER, TAKEOVER_EAGER, TAKEOVER_CONSUMER];
+/// What this measures, in the order in which it does. Records and processor time come from the same rounds.
+const IDS: [&str; 9] =
+    [COMPLETE, METADATA, RECORDS, CPU, RECORDS_BARE, CPU_BARE, TAKEOVER, TAKEOVER_EAGER, TAKEOVER_CONSUMER];
 const COMPLETE: &str = "kafka-offsets/complete";
 const METADATA: &str = "kafka-offsets/metadata";
 const RECORDS: &str = "kafka-group/records";
 const CPU: &str = "kafka-group/cpu";
+const RECORDS_BARE: &str = "kafka-group/records/without-headers";
+const CPU_BARE: &str = "kafka-group/cpu/without-headers";
 const TAKEOVER: &str = "kafka-group/takeover";
 const TAKEOVER_EAGER: &str = "kafka-group/takeover/eager";
 const TAKEOVER_CONSUMER: &str = "kafka-group/takeover/848";
@@ -99,18 +102,21 @@ async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMu
         let offsets::Metadata { bytes, dropped, note } = offsets::metadata();
         show(Row::alone(METADATA, "bytes", Aim::AtMost(4096.0), bytes as f64).only_if(dropped == 0, note))?;
     }
-    if wanted(RECORDS) || wanted(CPU) {
+    let reads = [(RECORDS, CPU, true), (RECORDS_BARE, CPU_BARE, false)];
+    if reads.iter().any(|(records, cpu, _)| wanted(records) || wanted(cpu)) {
         let topic = Topic::fill(size.records).await?;
-        let reads = by_turns(size.reads, async || topic.ours().await, async || topic.raw().await).await?;
-        let compared = |part: fn(&Read) -> f64| {
-            Compared::of(&reads.iter().map(|(ours, raw)| (part(ours), part(raw))).collect::<Vec<_>>())
-        };
-        if wanted(RECORDS) {
-            let rates = compared(|read| read.rate);
-            show(Row::compared(RECORDS, "records/s", Aim::RatioAtLeast(0.9), rates))?;
-        }
-        if wanted(CPU) {
-            show(Row::compared(CPU, "s/million", Aim::RatioAtMost(1.15), compared(|read| read.cpu)))?;
+        for (records, cpu, headers) in reads.into_iter().filter(|(records, cpu, _)| wanted(records) || wanted(cpu)) {
+            let reads = by_turns(size.reads, async || topic.ours(headers).await, async || topic.raw().await).await?;
+            let compared = |part: fn(&Read) -> f64| {
+                Compared::of(&reads.iter().map(|(ours, raw)| (part(ours), part(raw))).collect::<Vec<_>>())
+            };
+            if wanted(records) {
+                let rates = compared(|read| read.rate);
+                show(Row::compared(records, "records/s", Aim::RatioAtLeast(0.9), rates))?;
+            }
+            if wanted(cpu) {
+                show(Row::compared(cpu, "s/million", Aim::RatioAtMost(1.15), compared(|read| read.cpu)))?;
+            }
         }
     }
     let takeovers =
@@ -130,7 +136,7 @@ async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMu
 async fn once(side: Side, records: u64) -> Result<()> {
     let topic = Topic::fill(records).await?;
     let Read { rate, cpu } = match side {
-        Side::Ours => topic.ours().await?,
+        Side::Ours => topic.ours(true).await?,
         Side::Raw => topic.raw().await?,
     };
     println!("{} records: {rate:.0} a second, {cpu:.3} s of processor time a million", topic.records());

@@ -72,16 +72,17 @@ impl Topic {
         self.each * PARTITIONS as i64
     }
 
-    /// Reads it by a member of a new group, with an empty handler.
+    /// Reads it by a member of a new group, with an empty handler; the records with their headers or without.
     ///
     /// # Errors
     /// When the run fails, or not all was handled.
-    pub async fn ours(&self) -> Result<Read> {
+    pub async fn ours(&self, headers: bool) -> Result<Read> {
         let ends =
             Arc::new(Ends { last: self.each - 1, left: AtomicUsize::new(PARTITIONS as usize), ..Ends::default() });
         let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
         let member = GroupBuilder::new(self.server.brokers(), unique("ours"), [&self.name], start);
         let member = FETCHING.iter().fold(member, |member, (key, value)| member.option(*key, *value));
+        let member = if headers { member } else { member.without_headers() };
         let shutdown = Shutdown::new(Duration::from_secs(30));
         let run = tokio::spawn(member.handler(Empty(ends.clone()))?.run(shutdown.clone()));
         tokio::time::timeout(LIMIT, ends.all.notified()).await.context("a round of ours hangs")?;

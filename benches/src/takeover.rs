@@ -1,5 +1,6 @@
 //! Two members share a topic; one is closed. How long until the other has all partitions?
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,19 @@ const PARTITIONS: usize = 8;
 /// Short, since who stays learns of it by its next heartbeat. kafka-group's is a tenth of the session's.
 const SESSION: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long both members have had their share before one leaves. Right after an assignment a member of KIP-848 says at
+/// once that it has it, and may learn with that answer what it else learns with its next regular heartbeat.
+const SETTLED: Duration = Duration::from_secs(1);
+/// By so much longer in each round, up to the brokers' heartbeat interval: who leaves does so at any time of it.
+const STEP: Duration = Duration::from_millis(20);
+const STEPS: u32 = 15;
 
 /// A broker and a topic.
 pub struct Shared {
     server: Server,
     topic: String,
+    /// How many rounds there were of ours, and of the raw client.
+    rounds: [AtomicU32; 2],
 }
 
 impl Shared {
@@ -32,7 +41,7 @@ impl Shared {
         let server = Kafka::builder().for_measuring().start().await?;
         let topic = unique("shared");
         server.topic(&topic, PARTITIONS as i32).await?;
-        Ok(Self { server, topic })
+        Ok(Self { server, topic, rounds: Default::default() })
     }
 
     /// From the call that ends one of two members of kafka-group to the other's having all partitions, in ms.
@@ -54,6 +63,7 @@ impl Shared {
         let took = async {
             leavers.wait_for(has(PARTITIONS / 2)).await?;
             stayers.wait_for(has(PARTITIONS / 2)).await?;
+            tokio::time::sleep(self.settled(0)).await;
             let begun = Instant::now();
             ends[0].begin();
             stayers.wait_for(has(PARTITIONS)).await?;
@@ -67,12 +77,18 @@ impl Shared {
         Ok(took.as_secs_f64() * 1e3)
     }
 
+    /// How long to wait in this side's next round. The same rounds of both wait for the same time.
+    fn settled(&self, side: usize) -> Duration {
+        SETTLED + STEP * (self.rounds[side].fetch_add(1, Ordering::Relaxed) % STEPS)
+    }
+
     /// The same with bare clients: the one commits and closes, both poll on threads of their own.
     ///
     /// # Errors
     /// When the members do not get so far.
     pub async fn raw(&self, protocol: Protocol) -> Result<f64> {
         let (brokers, topic) = (self.server.brokers(), self.topic.clone());
+        let settled = self.settled(1);
         tokio::task::spawn_blocking(move || {
             let group = unique("raw");
             let leaving = RawMember::start(&brokers, &group, &topic, protocol)?;
@@ -80,6 +96,7 @@ impl Shared {
             // Each may have all for a moment, before the other comes.
             leaving.has(PARTITIONS / 2)?;
             staying.has(PARTITIONS / 2)?;
+            std::thread::sleep(settled);
             let begun = Instant::now();
             drop(leaving.end);
             staying.has(PARTITIONS)?;

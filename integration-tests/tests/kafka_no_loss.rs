@@ -137,7 +137,7 @@ async fn broker_restart(protocol: Protocol, kind: Kind) -> Verdict {
 async fn costs_no_record(protocol: Protocol) {
     let verdict = broker_restart(protocol, Kind::Ours).await;
     clean(&verdict);
-    assert_eq!((verdict.produced, verdict.done), (440, 440), "{verdict}");
+    assert_eq!((verdict.produced, verdict.done, verdict.zombie_overlaps), (440, 440, 0), "{verdict}");
 }
 
 #[tokio::test]
@@ -148,6 +148,32 @@ async fn a_broker_that_is_killed_and_comes_back_costs_no_record_with_the_coopera
 #[tokio::test]
 async fn a_broker_that_is_killed_and_comes_back_costs_no_record_with_the_protocol_of_the_brokers() {
     costs_no_record(Protocol::Consumer).await;
+}
+
+/// The broker is gone for longer than a session, and a member has records in hand for longer than that.
+#[tokio::test]
+async fn a_member_out_of_reach_of_its_group_begins_nothing_until_it_hears_of_it() {
+    let mut kafka = Kafka::start().await.unwrap();
+    let mut scene = Scene::new(MEMBER, &kafka, 1).await.unwrap();
+    scene.role.protocol = Protocol::Consumer;
+    scene.role.session = SESSION;
+    scene.produce(400, "20", None).await.unwrap();
+    let one = scene.member("one").unwrap();
+    scene.until_done_by("one", 10).await;
+    scene.fault(Fault::Cut).unwrap();
+    kafka.kill().await.unwrap();
+    let mut before = 0;
+    until("nothing is done for a second", async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::mem::replace(&mut before, scene.done_by(Some("one"))) == before
+    })
+    .await;
+    assert!(before < 400, "all that was in hand was begun");
+    kafka.restart().await.unwrap();
+    scene.fault(Fault::Mended).unwrap();
+    scene.until_all_committed().await;
+    one.ended().await.unwrap();
+    clean(&scene.verdict().await.unwrap());
 }
 
 #[tokio::test]

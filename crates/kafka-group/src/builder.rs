@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub commits: CommitPolicy,
     pub drain_limit: Duration,
     pub budget: Amount,
+    pub headers: bool,
     pub dead_letters: Option<Arc<str>>,
     pub stalled_after: Duration,
     pub connect_limit: Duration,
@@ -116,6 +117,7 @@ impl GroupBuilder {
             commits: CommitPolicy::default(),
             drain_limit: Duration::from_secs(10),
             budget: Amount { records: 10_000, bytes: 16 << 20 },
+            headers: true,
             dead_letters: None,
             stalled_after: Duration::from_secs(30),
             connect_limit: Duration::from_secs(10),
@@ -177,6 +179,13 @@ impl GroupBuilder {
     /// and 16 MiB. It is looked at after each batch, of at most 1,024 records.
     pub const fn budget(mut self, budget: Amount) -> Self {
         self.settings.budget = budget;
+        self
+    }
+
+    /// Leaves the headers out of the records. To look for them costs librdkafka an allocation a record, even where there are
+    /// none. Not together with dead letters, which are to have them.
+    pub const fn without_headers(mut self) -> Self {
+        self.settings.headers = false;
         self
     }
 
@@ -271,6 +280,11 @@ impl GroupBuilder {
         if settings.dead_letters.as_ref().is_some_and(|topic| settings.topics.contains(topic)) {
             return Err(ConfigError::Invalid(
                 "the topic for dead letters is one that the member reads itself: they would go round for ever",
+            ));
+        }
+        if settings.dead_letters.is_some() && !settings.headers {
+            return Err(ConfigError::Invalid(
+                "a dead letter is to have its record's headers: keep them, or set none aside",
             ));
         }
         if settings.session_timeout > settings.max_poll_interval {

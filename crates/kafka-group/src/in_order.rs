@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use turnstile_core::Handler;
 
-use crate::record::Record;
+use crate::record::{Record, Records};
 use crate::scheduler::{Control, Scheduler};
 use crate::slot::Slot;
 use crate::work::{Settled, Worker};
@@ -17,7 +17,7 @@ pub(crate) struct InOrder<H> {
     worker: Arc<Worker<H>>,
     runtime: Option<Handle>,
     // How much waits here is bounded by the polling thread's budget.
-    lanes: HashMap<Epoch, UnboundedSender<Vec<Record>>>,
+    lanes: HashMap<Epoch, UnboundedSender<Records>>,
 }
 
 impl<H: Handler<Record>> InOrder<H> {
@@ -38,7 +38,7 @@ impl<H: Handler<Record>> Scheduler for InOrder<H> {
         runtime.spawn(work_off(self.worker.clone(), slot.clone(), batches));
     }
 
-    fn submit(&mut self, slot: &Arc<Slot>, records: Vec<Record>) {
+    fn submit(&mut self, slot: &Arc<Slot>, records: Records) {
         if let Some(lane) = self.lanes.get(&slot.epoch()) {
             // A task that has ended is one whose slot is halted or on its way out.
             let _ = lane.send(records);
@@ -53,14 +53,12 @@ impl<H: Handler<Record>> Scheduler for InOrder<H> {
 async fn work_off<H: Handler<Record>>(
     worker: Arc<Worker<H>>,
     slot: Arc<Slot>,
-    mut batches: UnboundedReceiver<Vec<Record>>,
+    mut batches: UnboundedReceiver<Records>,
 ) {
     while let Some(batch) = batches.recv().await {
         let Some(_running) = slot.begin() else { return };
-        for record in batch {
-            if !slot.still_ours().await || worker.work(&slot, &record).await != Settled::Done {
-                return;
-            }
+        if worker.work_off(&slot, batch).await != Settled::Done {
+            return;
         }
     }
 }

@@ -20,7 +20,7 @@ pub use error::{ConfigError, RunError};
 pub use kafka_offsets::{CommitPolicy, Delivery, Epoch, Start, StartAt};
 pub use member::Member;
 pub use rdkafka;
-pub use record::Record;
+pub use record::{Record, Records};
 pub use scheduler::{Control, Scheduler};
 pub use slot::{Amount, Running, Slot};
 pub use status::{Membership, PartitionStatus, Stall, StallReason, Status, Trouble};

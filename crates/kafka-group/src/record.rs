@@ -1,5 +1,9 @@
-//! A record, detached from librdkafka's memory so that it can go to any task: one allocation for key, value and headers.
+//! Records, copied out of librdkafka's memory so that they can go to any task.
+//!
+//! What one turn of the polling thread takes of a partition lies together: one piece of memory for all keys, values and
+//! headers, which is given back at once, when the last of its records is dropped.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -8,105 +12,208 @@ use kafka_offsets::Epoch;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers};
 
+use crate::slot::Slot;
+
 /// The length that says that there is nothing at all, not even an empty value.
 const NULL: u32 = u32::MAX;
 
 /// A record of a topic.
-#[derive(Debug, Clone)]
+///
+/// A clone costs little, and so does keeping one; but it keeps the memory of those that came with it, of a thousand or of a
+/// mebibyte at most. Copy what is to be kept for long.
+#[derive(Clone)]
 pub struct Record {
+    batch: Arc<Batch>,
+    at: usize,
+}
+
+/// What was taken of a partition at once.
+struct Batch {
     topic: Arc<str>,
     partition: i32,
-    offset: i64,
     epoch: Epoch,
-    timestamp: Option<i64>,
-    /// The key, the value, then each header as its name's length, name, its value's length, value.
+    entries: Vec<Entry>,
     data: Bytes,
+}
+
+/// Where a record lies: its key, its value, then each header as its name's length, name, its value's length, value.
+#[derive(Clone, Copy)]
+struct Entry {
+    offset: i64,
+    timestamp: Option<i64>,
+    start: u32,
     key: u32,
     value: u32,
+    headers: u32,
+}
+
+impl Entry {
+    const fn value_at(&self) -> usize {
+        self.start as usize + if self.key == NULL { 0 } else { self.key as usize }
+    }
+
+    const fn headers_at(&self) -> usize {
+        self.value_at() + if self.value == NULL { 0 } else { self.value as usize }
+    }
+
+    const fn size(&self) -> usize {
+        self.headers_at() - self.start as usize + self.headers as usize
+    }
+}
+
+/// Records of a partition, by rising offset: an iterator over them.
+pub struct Records {
+    batch: Arc<Batch>,
+    next: usize,
+}
+
+impl Iterator for Records {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let at = self.next;
+        (at < self.batch.entries.len()).then(|| {
+            self.next += 1;
+            Record { batch: self.batch.clone(), at }
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.batch.entries.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Records {}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Batch { topic, partition, .. } = &*self.batch;
+        write!(f, "{} records of {topic}/{partition}", self.len())
+    }
+}
+
+/// A batch in the making.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    entries: Vec<Entry>,
+    data: Vec<u8>,
+}
+
+impl Fetched {
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        Self { entries: Vec::with_capacity(records), data: Vec::with_capacity(bytes) }
+    }
+
+    /// Copies a record out of librdkafka's memory, with its headers or without.
+    pub fn copy(&mut self, message: &BorrowedMessage<'_>, headers: bool) {
+        let data = &mut self.data;
+        let start = length(data);
+        let key = put(data, message.key());
+        let value = put(data, message.payload());
+        let headers_at = data.len();
+        if let Some(headers) = if headers { message.headers() } else { None } {
+            for (name, value) in (0..headers.count()).map(|at| header(headers, at)) {
+                for part in [Some(name.as_bytes()), value] {
+                    data.extend(part.map_or(NULL, length).to_ne_bytes());
+                    put(data, part);
+                }
+            }
+        }
+        let headers = length(&data[headers_at..]);
+        let timestamp = message.timestamp().to_millis();
+        self.entries.push(Entry { offset: message.offset(), timestamp, start, key, value, headers });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many records, and how many bytes they have.
+    pub fn len(&self) -> (usize, usize) {
+        (self.entries.len(), self.data.len())
+    }
+
+    /// The first record's offset.
+    pub fn first(&self) -> Option<i64> {
+        self.entries.first().map(|entry| entry.offset)
+    }
+
+    /// Keeps only those records that are wanted, by their offset and size.
+    pub fn retain(&mut self, mut wanted: impl FnMut(i64, usize) -> bool) {
+        self.entries.retain(|entry| wanted(entry.offset, entry.size()));
+    }
+
+    pub fn finish(mut self, slot: &Slot) -> Records {
+        if self.entries.capacity() > 2 * self.entries.len() || self.data.capacity() > 2 * self.data.len() {
+            self.data.shrink_to_fit();
+            self.entries.shrink_to_fit();
+        }
+        let (topic, partition, epoch) = (slot.topic().clone(), slot.partition(), slot.epoch());
+        Records {
+            batch: Arc::new(Batch { topic, partition, epoch, entries: self.entries, data: self.data.into() }),
+            next: 0,
+        }
+    }
 }
 
 impl Record {
-    /// Copies a record out of librdkafka's memory.
-    pub(crate) fn detach(message: &BorrowedMessage<'_>, topic: &Arc<str>, epoch: Epoch) -> Self {
-        let (key, value) = (message.key(), message.payload());
-        let headers: Vec<_> = message
-            .headers()
-            .map(|headers| (0..headers.count()).map(|at| header(headers, at)).collect())
-            .unwrap_or_default();
-        let of_headers: usize = headers.iter().map(|(name, value)| 8 + name.len() + value.map_or(0, <[u8]>::len)).sum();
-        let mut data = Vec::with_capacity(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + of_headers);
-        let key = put(&mut data, key);
-        let value = put(&mut data, value);
-        for (name, value) in headers {
-            for part in [Some(name.as_bytes()), value] {
-                data.extend(part.map_or(NULL, length).to_ne_bytes());
-                put(&mut data, part);
-            }
-        }
-        Self {
-            topic: topic.clone(),
-            partition: message.partition(),
-            offset: message.offset(),
-            epoch,
-            timestamp: message.timestamp().to_millis(),
-            data: data.into(),
-            key,
-            value,
-        }
-    }
-
     /// Its topic.
     #[must_use]
-    pub const fn topic(&self) -> &Arc<str> {
-        &self.topic
+    pub fn topic(&self) -> &Arc<str> {
+        &self.batch.topic
     }
 
     /// Its partition.
     #[must_use]
-    pub const fn partition(&self) -> i32 {
-        self.partition
+    pub fn partition(&self) -> i32 {
+        self.batch.partition
     }
 
     /// Its offset in the partition.
     #[must_use]
-    pub const fn offset(&self) -> i64 {
-        self.offset
+    pub fn offset(&self) -> i64 {
+        self.entry().offset
     }
 
     /// The assignment under which it came: rises each time this member is given the partition again, within one run.
     #[must_use]
-    pub const fn epoch(&self) -> Epoch {
-        self.epoch
+    pub fn epoch(&self) -> Epoch {
+        self.batch.epoch
     }
 
     /// When it was made or appended, as the topic has it, in milliseconds since 1970.
     #[must_use]
-    pub const fn timestamp(&self) -> Option<i64> {
-        self.timestamp
+    pub fn timestamp(&self) -> Option<i64> {
+        self.entry().timestamp
     }
 
     /// Its key; `None` if it has none, which is not the same as an empty one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        (self.key != NULL).then(|| &self.data[..self.key as usize])
+        let entry = self.entry();
+        (entry.key != NULL).then(|| &self.batch.data[entry.start as usize..entry.value_at()])
     }
 
     /// Its value; `None` for a tombstone, which is not the same as an empty one.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
-        (self.value != NULL).then(|| &self.data[self.value_at()..][..self.value as usize])
+        let entry = self.entry();
+        (entry.value != NULL).then(|| &self.batch.data[entry.value_at()..entry.headers_at()])
     }
 
     /// Its value as bytes that can be kept: they share the record's memory.
     #[must_use]
     pub fn value_bytes(&self) -> Option<Bytes> {
-        (self.value != NULL).then(|| self.data.slice(self.value_at()..self.headers_at()))
+        let entry = self.entry();
+        (entry.value != NULL).then(|| self.batch.data.slice(entry.value_at()..entry.headers_at()))
     }
 
     /// Its headers, in their order; a name may come more than once. One whose name is not UTF-8 is there as `?`, without its
-    /// value: rdkafka cannot read it.
+    /// value: rdkafka cannot read it. None under [`without_headers`](crate::GroupBuilder::without_headers).
     pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let mut rest = &self.data[self.headers_at()..];
+        let entry = self.entry();
+        let mut rest = &self.batch.data[entry.headers_at()..][..entry.headers as usize];
         std::iter::from_fn(move || {
             let name = take(&mut rest)??;
             // It was UTF-8 when it was put there.
@@ -117,15 +224,32 @@ impl Record {
     /// How many bytes its key, value and headers take.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.data.len()
+        self.entry().size()
     }
 
-    fn value_at(&self) -> usize {
-        if self.key == NULL { 0 } else { self.key as usize }
+    /// The one behind it in what was taken at once.
+    pub(crate) fn next(self) -> Option<Self> {
+        let at = self.at + 1;
+        (at < self.batch.entries.len()).then(|| Self { at, ..self })
     }
 
-    fn headers_at(&self) -> usize {
-        self.value_at() + if self.value == NULL { 0 } else { self.value as usize }
+    fn entry(&self) -> &Entry {
+        &self.batch.entries[self.at]
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("topic", self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("epoch", &self.epoch())
+            .field("timestamp", &self.timestamp())
+            .field("key", &self.key())
+            .field("value", &self.value())
+            .field("headers", &self.headers().collect::<Vec<_>>())
+            .finish()
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::pulse::Pulse;
-use crate::record::Record;
+use crate::record::Records;
 use crate::slot::Slot;
 
 /// Decides which record is worked on when, and by whom.
@@ -28,7 +28,7 @@ pub trait Scheduler: Send + 'static {
     fn assigned(&mut self, slot: &Arc<Slot>);
 
     /// Records of it, in the order of their offsets, of which none is done yet.
-    fn submit(&mut self, slot: &Arc<Slot>, records: Vec<Record>);
+    fn submit(&mut self, slot: &Arc<Slot>, records: Records);
 
     /// It is to be given up: begin nothing more of it. [`Slot::draining`] has fired.
     fn draining(&mut self, slot: &Arc<Slot>) {

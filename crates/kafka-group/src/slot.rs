@@ -5,15 +5,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kafka_offsets::{Completed, Epoch, Fetched, OffsetTracker};
-use parking_lot::Mutex;
+use kafka_offsets::{Completed, Epoch, OffsetTracker};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::pulse::Pulse;
-use crate::record::Record;
+use crate::record::{Fetched, Record};
 use crate::status::Trouble;
 
 const ACTIVE: u8 = 0;
@@ -29,6 +29,11 @@ pub struct Slot {
     running: AtomicUsize,
     /// The offset that a handler was given last.
     current: AtomicI64,
+    /// Done one after another, and not in the books yet: all below this offset, and the bytes that they have.
+    done_below: AtomicI64,
+    done_bytes: AtomicU64,
+    /// Somebody waits for less to be in hand.
+    waited_for: AtomicBool,
     books: Mutex<Books>,
     draining: CancellationToken,
     cancelled: CancellationToken,
@@ -42,6 +47,9 @@ struct Books {
     tracker: Option<OffsetTracker>,
     /// What was fetched lies below it.
     position: i64,
+    /// What is taken over of [`Slot::done_below`] and [`Slot::done_bytes`].
+    done_below: i64,
+    done_bytes: u64,
     in_hand: Amount,
     /// The polling thread waits until no more than this is in hand.
     wake_at: Option<Amount>,
@@ -81,7 +89,12 @@ impl Slot {
             phase: AtomicU8::new(ACTIVE),
             running: AtomicUsize::new(0),
             current: AtomicI64::new(-1),
+            done_below: AtomicI64::new(-1),
+            done_bytes: AtomicU64::new(0),
+            waited_for: AtomicBool::new(false),
             books: Mutex::new(Books {
+                done_below: -1,
+                done_bytes: 0,
                 position: tracker.commit_point(),
                 tracker: Some(tracker),
                 in_hand: Amount { records: 0, bytes: 0 },
@@ -139,17 +152,22 @@ impl Slot {
             if self.pulse.is_fresh() {
                 return true;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         false
+    }
+
+    /// Whether there is nothing for [`still_ours`](Self::still_ours) to wait for.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_active() && self.pulse.is_fresh()
     }
 
     /// The record is done: it is not delivered again once the commit point has passed it. Late, after the slot has been
     /// closed, it is counted and has no effect.
     pub fn done(&self, record: &Record) -> Completed {
-        let mut books = self.books.lock();
+        let mut books = self.books();
         let Some(tracker) = &mut books.tracker else {
-            crate::metric::late(&self.topic).increment(1);
+            self.late();
             return Completed::Stale;
         };
         let completed = tracker.complete(record.offset(), self.epoch);
@@ -158,12 +176,59 @@ impl Slot {
         }
         books.in_hand.records = books.in_hand.records.saturating_sub(1);
         books.in_hand.bytes = books.in_hand.bytes.saturating_sub(record.size() as u64);
+        self.wake_if_due(books);
+        completed
+    }
+
+    /// The record is done, and so is all that was submitted before it. As [`done`](Self::done), and takes no lock: for one
+    /// worker that goes through the slot's records in their order.
+    pub(crate) fn done_in_turn(&self, record: &Record) {
+        if self.phase.load(Ordering::SeqCst) == CLOSED {
+            self.late();
+        }
+        // One worker alone writes here. Who reads needs the bytes no later than the records.
+        let bytes = self.done_bytes.load(Ordering::Relaxed);
+        self.done_bytes.store(bytes + record.size() as u64, Ordering::Relaxed);
+        self.done_below.store(record.offset() + 1, Ordering::Release);
+        if self.waited_for.load(Ordering::Relaxed) {
+            self.note_turn();
+        }
+    }
+
+    /// Takes what was done in turn into the books at once. Who says so record by record says this at the end.
+    pub(crate) fn note_turn(&self) {
+        self.wake_if_due(self.books());
+    }
+
+    fn late(&self) {
+        crate::metric::late(&self.topic).increment(1);
+    }
+
+    /// The books, with what was done in turn.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        let mut books = self.books.lock();
+        let below = self.done_below.load(Ordering::Acquire);
+        if below > books.done_below {
+            books.done_below = below;
+            let bytes = self.done_bytes.load(Ordering::Relaxed);
+            let of_them = bytes - std::mem::replace(&mut books.done_bytes, bytes);
+            if let Some(tracker) = &mut books.tracker {
+                let records = tracker.complete_below(below, self.epoch);
+                books.done += records;
+                books.in_hand.records = books.in_hand.records.saturating_sub(records);
+                books.in_hand.bytes = books.in_hand.bytes.saturating_sub(of_them);
+            }
+        }
+        books
+    }
+
+    fn wake_if_due(&self, mut books: MutexGuard<'_, Books>) {
         if books.wake_at.is_some_and(|mark| books.in_hand.within(mark)) {
             books.wake_at = None;
+            self.waited_for.store(false, Ordering::Relaxed);
             drop(books);
             self.pulse.wake();
         }
-        completed
     }
 
     /// Fires when the slot is being revoked or the run ends: begin nothing more, and do not wait for another attempt.
@@ -192,30 +257,30 @@ impl Slot {
 
     /// Says what keeps the slot from going on, or that nothing does.
     pub fn set_trouble(&self, trouble: Option<Trouble>) {
-        self.books.lock().trouble = trouble;
+        self.books().trouble = trouble;
     }
 
     /// What keeps it from going on.
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
-        self.books.lock().trouble.clone()
+        self.books().trouble.clone()
     }
 
     /// The lowest offset that is not done; `None` once closed.
     #[must_use]
     pub fn commit_point(&self) -> Option<i64> {
-        self.books.lock().tracker.as_ref().map(OffsetTracker::commit_point)
+        self.books().tracker.as_ref().map(OffsetTracker::commit_point)
     }
 
     /// What was submitted and is not done.
     #[must_use]
     pub fn in_hand(&self) -> Amount {
-        self.books.lock().in_hand
+        self.books().in_hand
     }
 
     /// Looks at the offsets; `None` once closed.
     pub fn offsets<T>(&self, look: impl FnOnce(&OffsetTracker) -> T) -> Option<T> {
-        self.books.lock().tracker.as_ref().map(look)
+        self.books().tracker.as_ref().map(look)
     }
 }
 
@@ -223,21 +288,21 @@ impl Slot {
 impl Slot {
     /// Takes fetched records into the books, and keeps only those that are not done yet. `None` if they lie before what was
     /// fetched already: then nothing was taken.
-    pub(crate) fn take(&self, records: &mut Vec<Record>) -> Option<()> {
-        let mut books = self.books.lock();
+    pub(crate) fn take(&self, fetched: &mut Fetched) -> Option<()> {
+        let mut books = self.books();
         let Books { tracker: Some(tracker), position, in_hand, .. } = &mut *books else {
-            records.clear();
+            fetched.retain(|_, _| false);
             return Some(());
         };
-        if records.first().is_some_and(|first| first.offset() < *position) {
+        if fetched.first().is_some_and(|first| first < *position) {
             return None;
         }
-        records.retain(|record| {
-            *position = record.offset() + 1;
-            let new = tracker.fetched(record.offset()) == Fetched::New;
+        fetched.retain(|offset, size| {
+            *position = offset + 1;
+            let new = tracker.fetched(offset) == kafka_offsets::Fetched::New;
             if new {
                 in_hand.records += 1;
-                in_hand.bytes += record.size() as u64;
+                in_hand.bytes += size as u64;
             }
             new
         });
@@ -246,15 +311,16 @@ impl Slot {
 
     /// Asks to be woken once no more than `mark` is in hand; `false` if that is so already.
     pub(crate) fn wake_at(&self, mark: Amount) -> bool {
-        let mut books = self.books.lock();
+        let mut books = self.books();
         let waits = !books.in_hand.within(mark);
         books.wake_at = waits.then_some(mark);
+        self.waited_for.store(waits, Ordering::Relaxed);
         waits
     }
 
     /// How many were done in it.
     pub(crate) fn done_count(&self) -> u64 {
-        self.books.lock().done
+        self.books().done
     }
 
     /// The offset that a handler was given last.
@@ -283,7 +349,7 @@ impl Slot {
         self.phase.store(CLOSED, Ordering::SeqCst);
         self.draining.cancel();
         self.cancelled.cancel();
-        let mut books = self.books.lock();
+        let mut books = self.books();
         books.tracker = None;
         books.wake_at = None;
         books.in_hand

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -15,7 +16,7 @@ use tracing::{Instrument, debug_span, info, warn};
 use turnstile_core::{AtLimit, Attempt, Backoff, Handler, Outcome, RetryPolicy};
 
 use crate::dead_letters::DeadLetters;
-use crate::record::Record;
+use crate::record::{Record, Records};
 use crate::scheduler::Control;
 use crate::slot::Slot;
 use crate::status::Trouble;
@@ -75,11 +76,47 @@ impl<H: Handler<Record>> Worker<H> {
     ///
     /// Dropping this drops the handler's future; the record is then not done.
     pub async fn work(&self, slot: &Slot, record: &Record) -> Settled {
+        let settled = self.settle(slot, record).await;
+        if settled == Settled::Done {
+            let _ = slot.done(record);
+        }
+        settled
+    }
+
+    /// Handles records one after another, and marks them as done, until one is not. The slot must have no other worker.
+    pub(crate) async fn work_off(&self, slot: &Slot, mut records: Records) -> Settled {
+        let mut next = records.next();
+        drop(records);
+        let mut settled = Settled::Done;
+        while let Some(record) = next {
+            settled = match slot.is_ours() || slot.still_ours().await {
+                true => self.settle(slot, &record).await,
+                false => Settled::HandedBack,
+            };
+            if settled != Settled::Done {
+                break;
+            }
+            slot.done_in_turn(&record);
+            next = record.next();
+        }
+        slot.note_turn();
+        settled
+    }
+
+    async fn settle(&self, slot: &Slot, record: &Record) -> Settled {
         slot.at_work_on(record.offset());
+        match self.attempt(slot, record, NonZeroU32::MIN).await {
+            Some(Outcome::Done) => Settled::Done,
+            Some(outcome) => self.go_on(slot, record, outcome).await,
+            None => Settled::HandedBack,
+        }
+    }
+
+    /// After a first attempt that did not simply end well.
+    async fn go_on(&self, slot: &Slot, record: &Record, mut outcome: Outcome) -> Settled {
         let mut number = NonZeroU32::MIN;
         let mut delays = None;
         loop {
-            let Some(outcome) = self.attempt(slot, record, number).await else { return Settled::HandedBack };
             let (after, error) = match outcome {
                 Outcome::Done => break,
                 Outcome::Skip(reason) => {
@@ -135,8 +172,11 @@ impl<H: Handler<Record>> Worker<H> {
                 return Settled::HandedBack;
             }
             number = number.saturating_add(1);
+            outcome = match self.attempt(slot, record, number).await {
+                Some(outcome) => outcome,
+                None => return Settled::HandedBack,
+            };
         }
-        let _ = slot.done(record);
         Settled::Done
     }
 
@@ -151,15 +191,10 @@ impl<H: Handler<Record>> Worker<H> {
             offset = record.offset(),
             attempt = number
         );
-        let mut work = pin!(work.instrument(span));
-        // Most are ready at once, and need no watch over the slot.
-        let outcome = match futures_util::poll!(work.as_mut()) {
-            std::task::Poll::Ready(outcome) => outcome,
-            std::task::Poll::Pending => tokio::select! {
-                outcome = work => outcome,
-                () = slot.abandoned().cancelled() => return None,
-            },
-        };
+        let outcome = match span.is_disabled() {
+            true => watch(slot, work).await,
+            false => watch(slot, work.instrument(span)).await,
+        }?;
         Some(outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -206,7 +241,6 @@ impl<H: Handler<Record>> Worker<H> {
             "set aside"
         );
         Counts::one(&self.counts.dead_letters, &crate::metric::dead_letters(record.topic()));
-        let _ = slot.done(record);
         Settled::Done
     }
 
@@ -222,5 +256,18 @@ impl<H: Handler<Record>> Worker<H> {
         slot.set_trouble(Some(Trouble::Halted { offset: record.offset(), error: format!("{error:#}").into() }));
         self.counts.halted.lock().push((place.into(), error));
         Settled::Halted
+    }
+}
+
+/// What comes of that work; `None` if it was dropped because the slot is gone.
+async fn watch<T>(slot: &Slot, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    // Most are ready at once, and need no watch over the slot.
+    match futures_util::poll!(work.as_mut()) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => tokio::select! {
+            outcome = work => Some(outcome),
+            () = slot.abandoned().cancelled() => None,
+        },
     }
 }

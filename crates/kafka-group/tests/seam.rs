@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use kafka_group::{Amount, Control, Handler, Member, Record, Scheduler, Slot, Worker};
+use kafka_group::{Amount, Control, Handler, Member, Record, Records, Scheduler, Slot, Worker};
 use support::{Log, Running, member_of, numbered, topic, until};
 use turnstile_testkit::kafka::Kafka;
 
@@ -52,8 +52,8 @@ impl<H: Handler<Record>> Scheduler for OddOnly<H> {
         self.seen.0.lock().unwrap().slots.push(slot.clone());
     }
 
-    fn submit(&mut self, slot: &Arc<Slot>, records: Vec<Record>) {
-        let (odd, even): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.offset() % 2 == 1);
+    fn submit(&mut self, slot: &Arc<Slot>, records: Records) {
+        let (odd, even): (Vec<_>, Vec<_>) = records.partition(|record| record.offset() % 2 == 1);
         self.seen.0.lock().unwrap().even.extend(even);
         let (worker, slot) = (self.worker.clone(), slot.clone());
         self.seen.control().runtime().spawn(async move {

@@ -75,6 +75,29 @@ impl Ring {
         true
     }
 
+    /// Removes all below `end`; how many there were.
+    pub fn remove_below(&mut self, end: i64) -> u64 {
+        let (number, bit) = split(end);
+        let before = self.members;
+        while let Some(word) = self.words.front_mut()
+            && word.number <= number
+        {
+            let gone = if word.number == number { word.bits & (bit - 1) } else { word.bits };
+            word.bits ^= gone;
+            self.members -= u64::from(gone.count_ones());
+            if word.bits != 0 {
+                break;
+            }
+            // The first word is never one of those without a member; those behind it may be.
+            self.words.pop_front();
+            while self.words.front().is_some_and(|word| word.bits == 0) {
+                self.words.pop_front();
+                self.emptied -= 1;
+            }
+        }
+        before - self.members
+    }
+
     /// All offsets, rising.
     pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
         self.words.iter().flat_map(|word| {
@@ -155,6 +178,25 @@ mod tests {
             assert_eq!(ring.first(), next);
         }
         assert_eq!((ring.len(), ring.words(), ring.emptied), (0, 0, 0));
+    }
+
+    #[test]
+    fn removing_all_below_is_removing_each_of_them() {
+        for holes in [1, 3, 64, 200] {
+            for end in [0, 1, 63, 64, 65, 500, 639, 640, 5000] {
+                let mut ring = Ring::default();
+                (0..1000).for_each(|nth| ring.push(nth * holes));
+                for nth in (0..1000).filter(|nth| (100..300).contains(nth) || nth % 7 == 0) {
+                    ring.remove(nth * holes);
+                }
+                let mut each = ring.clone();
+                let below: Vec<_> = ring.iter().take_while(|offset| *offset < end).collect();
+                assert!(below.iter().all(|offset| each.remove(*offset)));
+                assert_eq!(ring.remove_below(end), below.len() as u64);
+                assert!(ring.iter().eq(each.iter()), "{holes} {end}");
+                assert_eq!((ring.len(), ring.emptied, ring.first()), (each.len(), each.emptied, each.first()));
+            }
+        }
     }
 
     #[test]

@@ -140,6 +140,18 @@ impl OffsetTracker {
         }
     }
 
+    /// Marks all records as done that were fetched and lie below `end`: for who works in the order of the offsets. How many
+    /// were not done yet. With another epoch it changes nothing, and is counted as one stale completion.
+    pub fn complete_below(&mut self, end: i64, epoch: Epoch) -> u64 {
+        if epoch != self.epoch {
+            self.stale += 1;
+            return 0;
+        }
+        let completed = self.in_hand.remove_below(end);
+        self.done += completed;
+        completed
+    }
+
     /// The lowest offset that is not done; the next to fetch if all are. This is what may be committed.
     #[must_use]
     pub fn commit_point(&self) -> i64 {

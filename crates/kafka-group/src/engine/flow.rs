@@ -8,70 +8,117 @@ use std::time::{Duration, Instant};
 use kafka_offsets::{Delivery, OffsetTracker};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
 use super::{End, Engine, Partition, State, list};
-use crate::record::Record;
+use crate::record::Fetched;
 use crate::slot::{Amount, Slot};
 
-/// How many records are taken in one turn.
-const BATCH: usize = 1024;
+/// How many records are taken in one turn, and how many bytes, but for the last record's.
+const BATCH: (usize, usize) = (1024, 1 << 20);
 /// How long to wait for the workers, before the fetching of a partition rests that makes no progress: librdkafka throws away
 /// what it has fetched ahead of a partition that rests, and fetches all of it again.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How long at most if it does.
 const LONGEST: Duration = Duration::from_millis(200);
 
+/// What was taken in this turn.
+#[derive(Default)]
+pub(super) struct Taken {
+    lots: Vec<Lot>,
+    /// Where the last record belonged, which is where the next one most likely does.
+    hint: usize,
+    /// The sizes of the last lot.
+    sizes: (usize, usize),
+}
+
+/// What was taken of one partition.
+struct Lot {
+    /// Where librdkafka keeps the topic: told apart quicker than by names, and good for as long as no callback was served.
+    topic: usize,
+    partition: i32,
+    /// None if it is not ours.
+    slot: Option<Arc<Slot>>,
+    fetched: Fetched,
+}
+
+impl Taken {
+    fn find(&mut self, topic: usize, partition: i32) -> Option<&mut Lot> {
+        let is = |lot: &Lot| lot.topic == topic && lot.partition == partition;
+        if !self.lots.get(self.hint).is_some_and(is) {
+            self.hint = self.lots.iter().position(is)?;
+        }
+        self.lots.get_mut(self.hint)
+    }
+}
+
 impl Engine {
     /// Takes what has arrived; whether there may be more.
-    pub(super) fn poll(&self, consumer: &BaseConsumer<Context>) -> Result<bool, End> {
-        let mut taken = 0;
-        while taken < BATCH {
+    pub(super) fn poll(&self, consumer: &BaseConsumer<Context>, taken: &mut Taken) -> Result<bool, End> {
+        let (mut records, mut bytes) = (0, 0);
+        while records < BATCH.0 && bytes < BATCH.1 {
             match consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    taken += 1;
-                    let mut state = self.state.lock();
+                    records += 1;
+                    bytes += message.key_len() + message.payload_len();
+                    // Only compared: nothing is read from there.
+                    let (topic, partition) = (message.topic_ptr() as usize, message.partition());
+                    let lot = match taken.find(topic, partition) {
+                        Some(lot) => lot,
+                        None => self.lot(taken, topic, &message),
+                    };
                     // Of a partition that was just given up: it is delivered again, to whoever has it.
-                    if let Some(ours) = state.find(message.topic(), message.partition()) {
-                        let record = Record::detach(&message, ours.slot.topic(), ours.slot.epoch());
-                        ours.fetched.push(record);
+                    if lot.slot.is_some() {
+                        lot.fetched.copy(&message, self.settings.headers);
                     }
                 }
                 Some(Err(error)) => self.judge(consumer, error)?,
-                None if self.served.swap(false, Ordering::Relaxed) => {}
+                // Partitions may have changed hands: what was taken before is submitted first.
+                None if self.served.swap(false, Ordering::Relaxed) => return Ok(true),
                 None => return Ok(false),
             }
         }
         Ok(true)
     }
 
+    /// Begins to take of a partition.
+    fn lot<'a>(&self, taken: &'a mut Taken, topic: usize, message: &BorrowedMessage<'_>) -> &'a mut Lot {
+        let slot = self.state.lock().find(message.topic(), message.partition()).map(|ours| {
+            ours.taking = true;
+            ours.slot.clone()
+        });
+        let (records, bytes) = taken.sizes;
+        let fetched = Fetched::with_capacity(records, bytes);
+        taken.hint = taken.lots.len();
+        taken.lots.push(Lot { topic, partition: message.partition(), slot, fetched });
+        &mut taken.lots[taken.hint]
+    }
+
     /// Hands what was taken to the scheduler.
-    pub(super) fn submit(&self, consumer: &BaseConsumer<Context>) {
+    pub(super) fn submit(&self, consumer: &BaseConsumer<Context>, taken: &mut Taken) {
         let state = &mut *self.state.lock();
         let at_most_once = self.settings.commits.delivered() == Delivery::AtMostOnce;
         let mut over = false;
         let mut again = Vec::new();
-        for index in 0..state.partitions.len() {
-            let ours = &mut state.partitions[index];
-            if ours.fetched.is_empty() {
-                continue;
-            }
-            if ours.slot.take(&mut ours.fetched).is_none() {
-                again.push((ours.slot.clone(), ours.fetched[0].offset()));
+        for Lot { slot, mut fetched, .. } in taken.lots.drain(..) {
+            let Some(slot) = slot else { continue };
+            taken.sizes = fetched.len();
+            let Some(ours) = state.of(&slot) else { continue };
+            ours.taking = false;
+            if slot.take(&mut fetched).is_none() {
+                again.extend(fetched.first().map(|first| (slot, first)));
                 continue;
             }
             // Committed before it is worked on; if that fails, it is fetched again.
-            if at_most_once && !self.commits_ahead(state, index) {
-                again.push((state.partitions[index].slot.clone(), state.partitions[index].schedule.confirmed()));
+            if at_most_once && !self.commits_ahead(state, &slot) {
+                again.extend(state.of(&slot).map(|ours| (slot, ours.schedule.confirmed())));
                 continue;
             }
-            let ours = &mut state.partitions[index];
-            let records = std::mem::take(&mut ours.fetched);
-            if let Some(scheduler) = state.scheduler.as_mut().filter(|_| !records.is_empty()) {
-                scheduler.submit(&ours.slot, records);
-                over |= !ours.slot.in_hand().within(self.settings.budget);
+            if let Some(scheduler) = state.scheduler.as_mut().filter(|_| !fetched.is_empty()) {
+                scheduler.submit(&slot, fetched.finish(&slot));
+                over |= !slot.in_hand().within(self.settings.budget);
             }
         }
         for (slot, offset) in again {
@@ -84,13 +131,12 @@ impl Engine {
     }
 
     /// Commits beyond what was taken of a partition; whether that is certain.
-    fn commits_ahead(&self, state: &mut State, index: usize) -> bool {
-        let (ours, now) = (&mut state.partitions[index], Instant::now());
-        let commit = ours.slot.offsets(|tracker| ours.schedule.offer(now, tracker)).flatten();
-        let Some(commit) = commit else { return true };
-        let slot = ours.slot.clone();
-        let result = self.commit_ahead(state, &slot, commit.offset);
-        let ours = &mut state.partitions[index];
+    fn commits_ahead(&self, state: &mut State, slot: &Arc<Slot>) -> bool {
+        let now = Instant::now();
+        let Some(ours) = state.of(slot) else { return false };
+        let Some(commit) = slot.offsets(|tracker| ours.schedule.offer(now, tracker)).flatten() else { return true };
+        let result = self.commit_ahead(state, slot, commit.offset);
+        let Some(ours) = state.of(slot) else { return false };
         match &result {
             Ok(()) => {
                 ours.schedule.committed(&commit);

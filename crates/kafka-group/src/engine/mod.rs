@@ -34,7 +34,6 @@ use crate::builder::Settings;
 use crate::error::RunError;
 use crate::metric;
 use crate::pulse::Pulse;
-use crate::record::Record;
 use crate::scheduler::{Ask, Control, Metadata, Scheduler};
 use crate::slot::Slot;
 use crate::status::{Membership, Status};
@@ -71,8 +70,6 @@ struct State {
     committing: Option<Receiver<KafkaResult<()>>>,
     /// Once that has come to its end, everything is to be committed.
     commit_all: bool,
-    /// Where the last record belonged, which is where the next one most likely does.
-    hint: usize,
     last_epoch: Option<Epoch>,
     membership: Membership,
     /// How many statistics in a row found us a member without partitions.
@@ -83,13 +80,16 @@ struct State {
     abandon: Vec<(Instant, Arc<Slot>)>,
     report: Report,
     watched: Instant,
+    /// When the group's coordinator was last in reach.
+    reached: Instant,
     topics: topics::Look,
 }
 
 /// A partition of ours.
 struct Partition {
     slot: Arc<Slot>,
-    fetched: Vec<Record>,
+    /// Records of it were taken in this turn, and are not submitted yet.
+    taking: bool,
     schedule: CommitSchedule,
     /// Whether the group has committed something.
     committed: bool,
@@ -135,7 +135,6 @@ impl Engine {
             consumer: None,
             committing: None,
             commit_all: false,
-            hint: 0,
             last_epoch: None,
             membership: Membership::Joining,
             without: 0,
@@ -144,6 +143,7 @@ impl Engine {
             abandon: Vec::new(),
             report: Report::default(),
             watched: Instant::now(),
+            reached: Instant::now(),
             topics: topics::Look::default(),
         };
         Arc::new(Self {
@@ -244,12 +244,13 @@ impl Engine {
             return End::Rebuild(error);
         }
         self.pulse.beat();
+        let mut taken = flow::Taken::default();
         loop {
-            let more = match self.poll(consumer) {
+            let more = match self.poll(consumer, &mut taken) {
                 Ok(more) => more,
                 Err(end) => return end,
             };
-            self.submit(consumer);
+            self.submit(consumer, &mut taken);
             if let Some(end) = self.obey(consumer) {
                 return end;
             }
@@ -332,11 +333,8 @@ impl Engine {
 
 impl State {
     fn find(&mut self, topic: &str, partition: i32) -> Option<&mut Partition> {
-        let is = |ours: &Partition| ours.slot.partition() == partition && **ours.slot.topic() == *topic;
-        if !self.partitions.get(self.hint).is_some_and(is) {
-            self.hint = self.partitions.iter().position(is)?;
-        }
-        self.partitions.get_mut(self.hint)
+        let is = |ours: &&mut Partition| ours.slot.partition() == partition && **ours.slot.topic() == *topic;
+        self.partitions.iter_mut().find(is)
     }
 
     fn of(&mut self, slot: &Arc<Slot>) -> Option<&mut Partition> {

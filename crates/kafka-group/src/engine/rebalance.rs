@@ -52,6 +52,7 @@ impl Engine {
             }
         };
         let mut state = self.state.lock();
+        self.in_reach(&mut state);
         let mut from = TopicPartitionList::new();
         let mut new = Vec::new();
         for element in given.elements() {
@@ -208,7 +209,7 @@ impl Engine {
         let (epoch, start) = (tracker.epoch(), tracker.commit_point());
         Partition {
             slot: Arc::new(Slot::new(topic, partition, epoch, tracker, self.pulse.clone())),
-            fetched: Vec::new(),
+            taking: false,
             schedule: CommitSchedule::new(self.settings.commits.clone(), epoch, start, now),
             committed: false,
             written_from: now,
@@ -344,7 +345,6 @@ impl Engine {
             state.abandon.push((Instant::now() + grace, slot.clone()));
         }
         state.partitions.retain(|ours| !Arc::ptr_eq(&ours.slot, slot));
-        state.hint = 0;
     }
 
     fn theirs(&self, taken: &TopicPartitionList) -> Vec<Arc<Slot>> {

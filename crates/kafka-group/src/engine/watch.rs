@@ -13,6 +13,13 @@ use crate::status::{Membership, PartitionStatus, Stall, StallReason, Status};
 /// How often progress is looked at.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// The statistics come each second, and one may be late.
+const CUT_OFF: Duration = Duration::from_millis(2500);
+/// What librdkafka calls its connection to the group's coordinator.
+const COORDINATOR: &str = "GroupCoordinator";
+/// After a connection is made again, the answer to a heartbeat comes first: it may be that the session is over.
+const SETTLED: i64 = 500_000;
+
 /// What is read of librdkafka's statistics.
 #[derive(Deserialize)]
 struct Statistics {
@@ -28,6 +35,9 @@ struct Broker {
     /// Negative for addresses of which it is not known yet which broker answers there.
     nodeid: i32,
     state: String,
+    /// Since when, in microseconds.
+    #[serde(default)]
+    stateage: i64,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +94,10 @@ impl Engine {
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             state.trouble = None;
         }
+        let coordinator = statistics.brokers.get(COORDINATOR);
+        if coordinator.is_none_or(|broker| broker.state == "UP" && broker.stateage >= SETTLED) {
+            self.in_reach(&mut state);
+        }
         let without = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.assignment_size == 0);
         state.without = if without { state.without + 1 } else { 0 };
         // With KIP-848 the client does not say that it has joined: brokers assign at the first heartbeat if they have
@@ -99,6 +113,14 @@ impl Engine {
         self.tell(&mut state);
     }
 
+    /// The group's coordinator was heard of just now.
+    pub(super) fn in_reach(&self, state: &mut State) {
+        state.reached = Instant::now();
+        if self.pulse.cut_off(false) {
+            tracing::info!("the group's coordinator is in reach again");
+        }
+    }
+
     /// Looks after stalls, and after handlers whose time is over.
     pub(super) fn watch(&self) {
         let mut state = self.state.lock();
@@ -107,6 +129,10 @@ impl Engine {
             return;
         }
         state.watched = now;
+        let limit = self.settings.session_timeout.mul_f64(0.7).max(CUT_OFF);
+        if now.saturating_duration_since(state.reached) >= limit && self.pulse.cut_off(true) {
+            tracing::warn!("the group's coordinator is out of reach for as long as a session; nothing new is begun");
+        }
         state.abandon.retain(|(at, slot)| {
             let stays = *at > now && !slot.is_drained();
             if !stays {
@@ -167,7 +193,7 @@ fn has_work(ours: &Partition) -> bool {
 /// Nothing once all that can be fetched was fetched and is done: what lies between that and the end is no record
 /// (a transaction's marker, for example).
 fn lag(ours: &Partition) -> Option<i64> {
-    let nothing = ours.caught_up && ours.fetched.is_empty() && ours.slot.in_hand().records == 0;
+    let nothing = ours.caught_up && !ours.taking && ours.slot.in_hand().records == 0;
     if nothing { Some(0) } else { Some((ours.end? - ours.slot.commit_point()?).max(0)) }
 }
 

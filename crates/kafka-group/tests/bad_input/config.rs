@@ -72,6 +72,7 @@ fn what_is_missing_or_contradicts_itself_is_said() {
         (member().session_timeout(Duration::ZERO), "session"),
         (member().instance_id(""), "instance"),
         (member().budget(nothing(some)), "budget"),
+        (member().without_headers().dead_letters("letters"), "headers"),
     ] {
         says(&refusal(builder), &[words]);
     }

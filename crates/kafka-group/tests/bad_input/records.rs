@@ -71,6 +71,14 @@ async fn null_is_not_empty_and_headers_come_as_they_were_sent() -> Result<()> {
     until("all are handled", || keeping.0.lock().unwrap().len() == records.len()).await;
     end(running).await?;
     assert_eq!(*keeping.0.lock().unwrap(), records);
+
+    let bare = Keeping::default();
+    let member = member_of(&kafka.brokers(), &unique("bare"), &topic).without_headers().handler(bare.clone())?;
+    let running = Running::start(member);
+    until("all are handled again", || bare.0.lock().unwrap().len() == records.len()).await;
+    end(running).await?;
+    records.iter_mut().for_each(|(_, _, headers)| headers.clear());
+    assert_eq!(*bare.0.lock().unwrap(), records);
     Ok(())
 }
 

@@ -34,10 +34,13 @@ pub trait Strategy: Send + Sync {
     async fn servers(&self) -> Vec<String>;
 }
 
+type MakeLock = Box<dyn Fn(&str, LeaseOptions) -> Arc<dyn Lock> + Send + Sync>;
+type Shutdown = Box<dyn Fn() -> BoxFuture<'static, Vec<ReleaseError>> + Send + Sync>;
+
 /// One process of a strategy.
 pub struct Member {
-    lock: Box<dyn Fn(&str, LeaseOptions) -> Arc<dyn Lock> + Send + Sync>,
-    shutdown: Box<dyn Fn() -> BoxFuture<'static, Vec<ReleaseError>> + Send + Sync>,
+    lock: MakeLock,
+    shutdown: Shutdown,
     proxies: Vec<RedisProxy>,
 }
 

@@ -4,10 +4,14 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use redis_lock::{Client, ErrorKind, Lock, LockError, RedisLocks, ReleaseOutcome};
+use redis_pubsub_lock::{FairLocks, LockEvent};
 use tempfile::TempDir;
-use turnstile_integration_tests::{LONG, connect, long, name, run, ttl, until, until_renewed};
+use tokio::time::timeout;
+use turnstile_integration_tests::{LONG, SAFETY_NET, connect, long, name, run, ttl, until, until_renewed};
 
 struct Node {
     port: u16,
@@ -52,8 +56,11 @@ impl Drop for Node {
 async fn three_nodes() -> Vec<Node> {
     // Below the range of outgoing connections, those of the cluster's bus (10,000 above) too.
     let free = |port: &u16| [*port, *port + 10_000].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    // Each test has a range of its own.
+    static STARTED: AtomicU16 = AtomicU16::new(0);
     let first = 21_000 + u16::try_from(std::process::id() % 1_000).unwrap();
-    let nodes: Vec<_> = (first..22_700).filter(free).take(3).map(Node::start).collect();
+    let first = first + 100 * STARTED.fetch_add(1, Ordering::Relaxed);
+    let nodes: Vec<_> = (first..first + 100).filter(free).take(3).map(Node::start).collect();
     for node in &nodes {
         let client = Client::new(node.url()).unwrap();
         until("the node answers", async || client.ready().await.is_ok()).await;
@@ -129,4 +136,43 @@ async fn locks_work_on_all_nodes_and_leases_of_all_slots_are_renewed_together() 
         }
     }
     assert!(told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fair_locks_of_all_slots_are_handed_on_by_sharded_messages() {
+    let nodes = three_nodes().await;
+    let process = async || {
+        let client = Client::cluster(nodes.iter().map(Node::url)).connect().await.unwrap();
+        // Without the timed check, each message counts.
+        FairLocks::builder(client).heartbeat(Duration::from_secs(3_600)).build()
+    };
+    let (ours, theirs) = (process().await, process().await);
+    let names: Vec<_> = (0..30).map(|_| name("fair")).collect();
+    let mut watch = theirs.watch(&names[0]).await.unwrap();
+    let mut held = Vec::new();
+    for name in &names {
+        held.push(ours.lock(name).unwrap().with_options(ttl(4_000)).acquire().await.unwrap());
+    }
+    assert!(matches!(watch.next().await, LockEvent::Acquired(_)));
+    let mut waiting = Vec::new();
+    for name in &names {
+        let lock = theirs.lock(name).unwrap().with_options(ttl(4_000));
+        waiting.push(tokio::spawn(async move { lock.acquire().await.unwrap() }));
+        until("it waits", async || ours.queue(name).await.unwrap().len() == 1).await;
+    }
+    for node in &nodes {
+        let client = connect(node.url()).await;
+        assert!(run::<u32>(&client, "DBSIZE").await > 0, "every node has some");
+        run::<u32>(&client, "CLIENT KILL TYPE pubsub").await;
+        run::<()>(&client, "SCRIPT FLUSH").await;
+    }
+    until_renewed(&held[0], 4).await;
+    for lease in held {
+        lease.release().await.unwrap();
+    }
+    for waiting in waiting {
+        let lease = timeout(SAFETY_NET, waiting).await.unwrap().unwrap();
+        assert_eq!(lease.fencing_token().get(), 2);
+        lease.release().await.unwrap();
+    }
 }

@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use redis_lock::{Client, LockBackend, LockResource, RedisLocks};
+use redis_pubsub_lock::FairLocks;
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseManager, LeaseOptions, Owner,
     ReleaseOutcome, ReleaseReply, RenewReply, Renewal,
@@ -32,21 +33,24 @@ async fn one_client() -> (Client, Vec<RedisProxy>) {
 enum OnOneServer {
     Mutex,
     Several,
+    Fair,
 }
 
 #[async_trait]
 impl Strategy for OnOneServer {
     async fn member(&self) -> Member {
         let (client, proxies) = one_client().await;
-        let locks = RedisLocks::new(client);
-        let manager = locks.manager().clone();
-        match self {
-            OnOneServer::Mutex => Member::new(&manager, move |name| locks.mutex(name).unwrap(), proxies),
-            OnOneServer::Several => {
-                let all = move |name: &str| locks.all([name, &format!("{{{name}}}/second")]).unwrap();
-                Member::new(&manager, all, proxies)
-            }
+        if let OnOneServer::Fair = self {
+            let locks = FairLocks::new(client);
+            let manager = locks.manager().clone();
+            return Member::new(&manager, move |name| locks.lock(name).unwrap(), proxies);
         }
+        let (locks, several) = (RedisLocks::new(client), matches!(self, OnOneServer::Several));
+        let manager = locks.manager().clone();
+        let lock = move |name: &str| {
+            if several { locks.all([name, &format!("{{{name}}}/second")]) } else { locks.mutex(name) }.unwrap()
+        };
+        Member::new(&manager, lock, proxies)
     }
 
     async fn servers(&self) -> Vec<String> {
@@ -84,6 +88,7 @@ macro_rules! rules_of {
 
 rules_of!(mutex, OnOneServer::Mutex);
 rules_of!(several_names, OnOneServer::Several);
+rules_of!(fair_lock, OnOneServer::Fair);
 
 // ── Negative controls ───────────────────────────────────────────────────────────────────────────────────────────────
 

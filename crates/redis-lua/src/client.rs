@@ -11,6 +11,7 @@ use crate::classify::{self, Context, Doing};
 use crate::connection::{Connection, Live};
 use crate::script::in_full;
 use crate::source::Link;
+use crate::subscriber::{Events, Subscriber};
 use crate::{ClientBuilder, Error, Script};
 
 /// A client of one Redis server, of the master that Sentinel names, or of a cluster. Cheap to clone.
@@ -188,6 +189,20 @@ impl Client {
     pub async fn pubsub(&self) -> Result<PubSub, Error> {
         self.ready().await?;
         self.connection.source.open_pubsub().await
+    }
+
+    /// A new connection that subscribes; on a cluster, by sharded pub/sub.
+    pub(crate) async fn subscriber(&self) -> Result<(Subscriber, Events), Error> {
+        self.ready().await?;
+        self.connection.source.open_subscriber().await
+    }
+
+    pub(crate) fn subscriber_error(&self, error: RedisError) -> Error {
+        classify::classify(error, self.context(None))
+    }
+
+    pub(crate) fn subscriber_lost(&self) -> Error {
+        self.subscriber_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
     }
 }
 

@@ -6,14 +6,17 @@ mod client;
 mod connection;
 mod error;
 mod guarded_write;
+mod inbox;
 mod names;
 mod script;
 mod source;
+mod subscriber;
 
 pub use builder::ClientBuilder;
 pub use client::{Client, Dedicated};
 pub use error::Error;
 pub use guarded_write::{GuardedWrite, Written};
+pub use inbox::{Channel, Follower, Heard, Inbox};
 pub use names::{Key, Name, NameError};
 /// The Redis client underneath, for its types: `ToRedisArgs`, `FromRedisValue`, `cmd`.
 pub use redis;

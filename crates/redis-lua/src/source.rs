@@ -13,6 +13,7 @@ use turnstile_core::ErrorKind;
 
 use crate::Error;
 use crate::classify::{self, Context};
+use crate::subscriber::{Events, Subscriber};
 
 /// The oldest server that is supported.
 const FLOOR: (u32, u32) = (7, 0);
@@ -271,6 +272,27 @@ impl Source {
             }
         })
         .await
+    }
+
+    /// A new connection that subscribes. On a cluster to all its nodes, by sharded pub/sub.
+    pub(crate) async fn open_subscriber(&self) -> Result<(Subscriber, Events), Error> {
+        #[cfg(feature = "cluster")]
+        if let Servers::Cluster { seeds, .. } = &self.servers {
+            let (sender, pushes) = tokio::sync::mpsc::unbounded_channel();
+            let settings = &self.settings;
+            return self
+                .within(async {
+                    let client = redis::cluster::ClusterClientBuilder::new(seeds.clone())
+                        .use_protocol(ProtocolVersion::RESP3)
+                        .connection_timeout(settings.connect_timeout)
+                        .response_timeout(settings.response_timeout)
+                        .push_sender(sender)
+                        .build()?;
+                    Ok(Subscriber::cluster(client.get_async_connection().await?, pushes))
+                })
+                .await;
+        }
+        self.open_pubsub().await.map(Subscriber::single)
     }
 
     async fn within<T>(&self, opening: impl Future<Output = Result<T, RedisError>>) -> Result<T, Error> {

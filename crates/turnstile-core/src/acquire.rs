@@ -58,7 +58,10 @@ pub(crate) async fn within<B: LeaseBackend>(
     // One that did not get to ask goes by what the one at the front heard.
     let heard = heard.or_else(|| shared.table.heard(resource.queue()).map(|heard| heard.map(|()| None)));
     Err(match heard {
-        Some(Ok(ahead)) => AcquireError::TimedOut { name: resource.name().clone(), waited: limit, ahead },
+        Some(Ok(place)) => {
+            let ahead = place.map(|(owner, ahead)| shared.backend.ahead(resource, owner).unwrap_or(ahead));
+            AcquireError::TimedOut { name: resource.name().clone(), waited: limit, ahead }
+        }
         Some(Err(source)) => failed(resource, source),
         None => failed(
             resource,
@@ -102,8 +105,9 @@ pub(crate) async fn waiting<B: LeaseBackend>(
     Asking::new(shared, resource, options, at_front, true).until_granted(after, heard).await
 }
 
-/// What the servers said last to one who waits: held by others, with how many before it in their queue, or a failure.
-pub(crate) type Heard = Mutex<Option<Result<Option<u64>, BackendError>>>;
+/// What the servers said last to one who waits: held by others, with whom they know in their queue and how many stood
+/// before it, or a failure.
+pub(crate) type Heard = Mutex<Option<Result<Option<(Owner, u64)>, BackendError>>>;
 
 fn shut_down<R: Resource>(resource: &R) -> AcquireError {
     AcquireError::ShutDown { name: resource.name().clone() }
@@ -210,7 +214,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
                 Ok(Asked::Granted(lease)) => return Ok(lease),
                 Ok(Asked::Refused { ends_within, ahead }) => {
                     outage_since = None;
-                    *heard.lock() = Some(Ok(ahead));
+                    *heard.lock() = Some(Ok(ahead.map(|ahead| (self.owner, ahead))));
                     self.note(Ok(()));
                     let at_most = ends_within.map_or(Duration::MAX, |end| end + Duration::from_millis(1));
                     let told = ahead.is_some() && ends_within.is_some();

@@ -224,6 +224,13 @@ pub trait LeaseBackend: Send + Sync + 'static {
         tokio::time::sleep(at_most).await;
     }
 
+    /// How many stand before `owner` in the queue on the servers, where the strategy has heard of it since `owner` asked
+    /// last. It sends nothing.
+    fn ahead(&self, resource: &Self::Resource, owner: Owner) -> Option<u64> {
+        let _ = (resource, owner);
+        None
+    }
+
     /// What is taken off a time to live, so that the local deadline is never later than the server's end of it.
     /// By default that of Redlock: one percent, and two milliseconds.
     fn drift(&self, ttl: Duration) -> Duration {

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod error;
+mod resource;
+mod semaphore;
+mod wakes;
+
+pub use backend::SemaphoreBackend;
+pub use error::SemaphoreError;
+pub use redis_lua::{Client, NameError};
+pub use resource::{Form, SemaphoreResource};
+pub use semaphore::{Holder, Review, Semaphore, Semaphores, State, Waiter};
+pub use turnstile_core::{
+    AcquireError, BackendError, ErrorKind, FencingToken, Lease, LeaseLost, LeaseOptions, Lock, LostReason,
+    ReleaseError, ReleaseOutcome,
+};

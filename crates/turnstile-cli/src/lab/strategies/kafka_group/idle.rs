@@ -23,7 +23,7 @@ use crate::lab::words::{count, millis};
 const PARTITIONS: i32 = 2;
 const PACED: Pace = Pace { per_second: PACE.per_second / 4, poison: Some(25), ..PACE };
 /// The longest that a take-over is waited for: far less than the session that is far too long.
-const TAKEOVER: Duration = SESSION.saturating_mul(8);
+const TAKEOVER: Duration = SESSION.saturating_mul(20);
 const TOO_LONG_MS: u64 = 120_000;
 
 /// Three members on two partitions; one that works is killed.
@@ -57,6 +57,11 @@ pub async fn run(trial: &Trial<'_>) -> Result<[Check; 2]> {
     let victim = (idle + 1) % 3;
     let producer = scene.producer(PACED)?;
     sleep(part).await;
+    let at_work = |all: &[super::Standing]| all.iter().all(|one| one.partitions == 0 || one.handled > 0);
+    ensure!(
+        come(&mut workers, PATIENCE, at_work).await?,
+        "the members with a partition began nothing within {PATIENCE:?}"
+    );
     let (idle_who, victim_who) = (name(u32::try_from(idle)?), name(u32::try_from(victim)?));
     let killed = scene.kill(&mut workers[victim], &victim_who).await?;
     workers.remove(victim);

@@ -8,34 +8,28 @@ use futures_util::future::join_all;
 use redis_lua::redis::{Value, from_redis_value};
 use redis_lua::{Client, Inbox, Key, Script};
 use turnstile_core::{
-    BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseOptions, Owner, ReleaseOutcome,
-    ReleaseReply, RenewReply, Renewal, Resource,
+    BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, Owner, ReleaseOutcome, ReleaseReply,
+    RenewReply, Renewal, Resource,
 };
 
 use crate::OtherVersion;
 use crate::beats::Beats;
 use crate::resource::FairResource;
 
-/// A script of this crate, behind what all share.
+/// A script of this crate: its flags, and its parts in order.
 macro_rules! script {
-    ($name:literal) => {
-        script!($name, "")
-    };
-    ($name:literal, $first_line:literal) => {
-        redis_lua::Script::new(
-            $name,
-            concat!($first_line, include_str!("lua/common.lua"), include_str!(concat!("lua/", $name, ".lua"))),
-        )
+    ($name:literal, $flags:literal, $($part:literal),+) => {
+        redis_lua::Script::new($name, concat!($flags, $(include_str!(concat!("lua/", $part, ".lua"))),+))
     };
 }
 pub(crate) use script;
 
-static GRANT: Script = script!("grant");
+static GRANT: Script = script!("grant", "", "confirm", "turn", "queue", "grant");
 /// What gives the lock back has to work where memory is short.
-static RELEASE: Script = script!("release", "#!lua flags=allow-oom\n");
+static RELEASE: Script = script!("release", "#!lua flags=allow-oom\n", "turn", "give_back", "queue", "release");
 static RENEW: Script = Script::new("renew", include_str!("lua/renew.lua"));
 
-/// How long the scripts keep the lock's value beyond its end: `KEPT` of `common.lua`.
+/// How long the scripts keep the lock's value beyond its end: `KEPT` of `queue.lua`.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// The strategy of this crate, for a [`LeaseManager`](turnstile_core::LeaseManager).
@@ -127,8 +121,9 @@ impl LeaseBackend for FairBackend {
     }
 }
 
-/// One in the queue is told when it is to ask, and is checked upon by its signs of life: until then it need not.
-const UNTIL_TOLD: Duration = LeaseOptions::MAX_TTL;
+/// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life. Not quite the longest
+/// duration, since the engine waits for a little longer than that.
+const UNTIL_TOLD: Duration = Duration::from_secs(u64::MAX);
 
 impl FairBackend {
     /// Asks once. With a refusal, when the lock ends unless it is renewed.
@@ -147,6 +142,7 @@ impl FairBackend {
             .arg(self.inbox.channel(resource.lock_name()))
             .arg(self.label.as_str())
             .arg(resource.events())
+            .arg(millis(KEPT))
             .run(&self.client)
             .await?;
         let mut reply = reply.into_iter();

@@ -17,7 +17,7 @@ use turnstile_core::Owner;
 use crate::backend::{duration, millis, script};
 use crate::resource::FairResource;
 
-static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n");
+static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "turn", "queue", "beat");
 
 /// The most waiters in one call: some milliseconds of the server's time.
 const BATCH: usize = 500;

@@ -10,7 +10,7 @@ use crate::backend::{duration, script};
 use crate::resource::FairResource;
 use crate::{LookError, OtherVersion};
 
-static LOOK: Script = script!("look");
+static LOOK: Script = script!("look", "", "turn", "look");
 
 /// The holder of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]

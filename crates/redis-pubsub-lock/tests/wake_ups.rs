@@ -137,6 +137,32 @@ async fn a_lost_message_is_made_good_and_without_the_timed_check_it_is_not() {
 }
 
 #[tokio::test]
+async fn what_was_missed_with_the_subscription_is_told_when_it_stands_anew_and_without_that_it_is_not() {
+    let server = Redis::start().await.unwrap();
+    let (admin, name) = (connect(server.url()).await, name("deaf"));
+    run::<()>(&admin, "ACL SETUSER deaf on >secret +@all ~* &*").await;
+    let client = Client::builder(server.url()).username("deaf").password("secret").connect().await.unwrap();
+    let (holder, deaf) = (unchecked(&server.url()).await, FairLocks::builder(client).heartbeat(NEVER).build());
+    let subscriptions = async || run::<String>(&admin, "CLIENT LIST TYPE pubsub").await.lines().count();
+
+    let held = holder.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let lock = deaf.lock(&name).unwrap().with_options(long());
+    let mut waiting = tokio::spawn(async move { lock.acquire().await.unwrap() });
+    until_waiting(&holder, &name, 1).await;
+    until("it is subscribed", async || subscriptions().await == 1).await;
+    sleep(Duration::from_millis(100)).await; // It has been told so.
+    // This ends its subscription, and it gets no other.
+    run::<()>(&admin, "ACL SETUSER deaf resetchannels").await;
+    until("its subscription is gone", async || subscriptions().await == 0).await;
+    held.release().await.unwrap();
+    assert!(timeout(Duration::from_secs(3), &mut waiting).await.is_err(), "the control waits on");
+    assert!(!holder.who(&name).await.unwrap().unwrap().confirmed, "it is granted, and does not know");
+
+    run::<()>(&admin, "ACL SETUSER deaf &*").await;
+    drop(timeout(SAFETY_NET, waiting).await.unwrap().unwrap());
+}
+
+#[tokio::test]
 async fn a_head_that_was_killed_is_passed_over() {
     let server = Redis::start().await.unwrap();
     let (url, name) = (server.url(), name("head"));

@@ -5,12 +5,14 @@
 use async_trait::async_trait;
 use redis_lock::{Client, LockBackend, LockResource, RedisLocks};
 use redis_pubsub_lock::FairLocks;
+use redis_redlock::Redlock;
+use tokio::sync::OnceCell;
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseManager, LeaseOptions, Owner,
     ReleaseOutcome, ReleaseReply, RenewReply, Renewal,
 };
 use turnstile_integration_tests::lease_rules::{self, Member, Strategy};
-use turnstile_testkit::redis::{Redis, RedisProxy, shared};
+use turnstile_testkit::redis::{Redis, RedisProxy, Server, shared};
 
 /// A proxy in front of each server, and a client through each.
 async fn through_proxies(servers: &[Redis]) -> (Vec<Client>, Vec<RedisProxy>) {
@@ -58,6 +60,37 @@ impl Strategy for OnOneServer {
     }
 }
 
+/// A quorum of three nodes, which all tests share.
+struct OverThree;
+
+async fn three() -> &'static [Server] {
+    static NODES: OnceCell<Vec<Server>> = OnceCell::const_new();
+    NODES
+        .get_or_init(|| async {
+            let mut nodes = Vec::new();
+            for _ in 0..3 {
+                nodes.push(Redis::start().await.unwrap());
+            }
+            nodes
+        })
+        .await
+}
+
+#[async_trait]
+impl Strategy for OverThree {
+    async fn member(&self) -> Member {
+        let nodes: Vec<Redis> = three().await.iter().map(|node| Redis::clone(node)).collect();
+        let (clients, proxies) = through_proxies(&nodes).await;
+        let locks = Redlock::builder(clients).build().unwrap();
+        let manager = locks.manager().clone();
+        Member::new(&manager, move |name| locks.lock(name).unwrap(), proxies)
+    }
+
+    async fn servers(&self) -> Vec<String> {
+        three().await.iter().map(|node| node.url()).collect()
+    }
+}
+
 /// All rules for one strategy.
 macro_rules! rules_of {
     ($module:ident, $strategy:expr) => {
@@ -89,6 +122,7 @@ macro_rules! rules_of {
 rules_of!(mutex, OnOneServer::Mutex);
 rules_of!(several_names, OnOneServer::Several);
 rules_of!(fair_lock, OnOneServer::Fair);
+rules_of!(redlock, OverThree);
 
 // ── Negative controls ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use redis_lua::{Client, Key, Script, redis};
+use redis_lua::{Client, Error, Key, Name, Script, redis};
+use turnstile_core::quorum::QuorumNode;
 use turnstile_core::{
     BackendError, ErrorKind, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseOptions, Owner, ReleaseOutcome,
     ReleaseReply, RenewReply, Renewal,
 };
 
+use crate::holder::{self, Holder};
 use crate::resource::LockResource;
 
 static GRANT_EXCLUSIVE: Script = Script::new("grant_exclusive", include_str!("lua/grant_exclusive.lua"));
@@ -19,6 +21,7 @@ static RENEW_EXCLUSIVE: Script = Script::new("renew_exclusive", include_str!("lu
 static RENEW_SHARED: Script = Script::new("renew_shared", include_str!("lua/renew_shared.lua"));
 static RELEASE_EXCLUSIVE: Script = Script::new("release_exclusive", include_str!("lua/release_exclusive.lua"));
 static RELEASE_SHARED: Script = Script::new("release_shared", include_str!("lua/release_shared.lua"));
+static RAISE: Script = Script::new("raise", include_str!("lua/raise.lua"));
 
 /// How long, in ms, the mark of a waiter outlasts the time within which it asks again.
 const MARK_MARGIN: u64 = 100;
@@ -119,7 +122,48 @@ impl LeaseBackend for LockBackend {
     }
 }
 
+#[async_trait]
+impl QuorumNode for LockBackend {
+    fn address(&self) -> &str {
+        self.client.address()
+    }
+
+    async fn raise(&self, resource: &LockResource, token: FencingToken) -> Result<(), BackendError> {
+        Ok(RAISE.keys_of_any_tag(resource.keys(&["fence"])).arg(token.get()).run(&self.client).await?)
+    }
+}
+
 impl LockBackend {
+    /// Locks on the servers of `client`, for whoever builds on them: [`RedisLocks`](crate::RedisLocks) is the front door.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+        let label = format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id());
+        Self { client, label, replicas: None }
+    }
+
+    /// The same by another label than host name and process id: see
+    /// [`RedisLocksBuilder::holder`](crate::RedisLocksBuilder::holder).
+    #[must_use]
+    pub fn holder(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into().replace(char::is_control, " ");
+        self
+    }
+
+    /// The client that it asks.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who holds the lock of this name: see [`RedisLocks::who`](crate::RedisLocks::who).
+    ///
+    /// # Errors
+    /// When the server does not answer or refuses.
+    pub async fn who(&self, name: &Name) -> Result<Vec<Holder>, Error> {
+        holder::who(&self.client, name).await
+    }
+
     async fn renew_together<'a>(
         &self,
         shared: bool,

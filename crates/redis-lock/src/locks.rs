@@ -8,7 +8,7 @@ use thiserror::Error;
 use turnstile_core::{LeaseManager, LeaseOptions, ManagedLock};
 
 use crate::backend::{LockBackend, Replicas};
-use crate::holder::{self, Holder};
+use crate::holder::Holder;
 use crate::resource::LockResource;
 
 /// A lock on one Redis: a [`Lock`](turnstile_core::Lock). Cheap to clone.
@@ -54,7 +54,7 @@ impl RedisLocks {
 
     /// The same with choices.
     pub fn builder(client: Client) -> RedisLocksBuilder {
-        RedisLocksBuilder { client, holder: None, replicas: None }
+        RedisLocksBuilder { backend: LockBackend::new(client) }
     }
 
     /// The lock of this name: one holder at a time, and no reader.
@@ -62,7 +62,7 @@ impl RedisLocks {
     /// # Errors
     /// When `name` is not one.
     pub fn mutex(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
-        Ok(self.lock(LockResource::one(Name::new(name)?, false)))
+        Ok(self.lock(LockResource::exclusive(Name::new(name)?)))
     }
 
     /// The reader's side of the lock of this name: any number of readers, and no writer.
@@ -72,7 +72,7 @@ impl RedisLocks {
     /// # Errors
     /// When `name` is not one.
     pub fn read(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
-        Ok(self.lock(LockResource::one(Name::new(name)?, true)))
+        Ok(self.lock(LockResource::shared(Name::new(name)?)))
     }
 
     /// The writer's side: the very lock that [`mutex`](Self::mutex) gives.
@@ -96,7 +96,7 @@ impl RedisLocks {
         {
             return Err(LockError::Slots { first: first.to_string(), other: other.to_string() });
         }
-        Ok(self.lock(LockResource::several(names)))
+        Ok(self.lock(LockResource::several(names).ok_or(LockError::NoName)?))
     }
 
     /// Who holds the lock of this name, by the server's word: nobody, one, or several readers.
@@ -106,7 +106,7 @@ impl RedisLocks {
     /// # Errors
     /// When `name` is not one, or the server does not answer or refuses.
     pub async fn who(&self, name: impl AsRef<str>) -> Result<Vec<Holder>, WhoError> {
-        Ok(holder::who(self.client(), &Name::new(name)?).await?)
+        Ok(self.manager.backend().who(&Name::new(name)?).await?)
     }
 
     /// The manager of the leases: to shut it down, or for other locks on it.
@@ -140,16 +140,14 @@ pub enum WhoError {
 #[derive(Debug)]
 #[must_use = "builder does nothing itself, use .build()"]
 pub struct RedisLocksBuilder {
-    client: Client,
-    holder: Option<String>,
-    replicas: Option<Replicas>,
+    backend: LockBackend,
 }
 
 impl RedisLocksBuilder {
     /// What [`RedisLocks::who`] tells others of this process: by default its host name and process id. Control
     /// characters become spaces.
     pub fn holder(mut self, label: impl Into<String>) -> Self {
-        self.holder = Some(label.into().replace(char::is_control, " "));
+        self.backend = self.backend.holder(label);
         self
     }
 
@@ -159,18 +157,13 @@ impl RedisLocksBuilder {
     /// Not on a cluster. `WAIT` holds up all that is sent over the same connection: give such locks a [`Client`] of their own, with a
     /// [`response_timeout`](redis_lua::ClientBuilder::response_timeout) above `within`.
     pub fn replicas(mut self, count: u32, within: Duration) -> Self {
-        self.replicas = Some(Replicas { count, within });
+        self.backend.replicas = Some(Replicas { count, within });
         self
     }
 
     /// Ready.
     #[must_use]
     pub fn build(self) -> RedisLocks {
-        let label = self.holder.unwrap_or_else(|| {
-            let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-            format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
-        });
-        let backend = LockBackend { client: self.client, label, replicas: self.replicas };
-        RedisLocks { manager: LeaseManager::new(backend), options: Arc::default() }
+        RedisLocks { manager: LeaseManager::new(self.backend), options: Arc::default() }
     }
 }

@@ -25,18 +25,35 @@ enum Names {
 }
 
 impl LockResource {
-    pub(crate) fn one(name: Name, shared: bool) -> Self {
+    /// One name, for one holder at a time.
+    #[must_use]
+    pub fn exclusive(name: Name) -> Self {
+        Self::one(name, false)
+    }
+
+    /// One name, for any number of readers.
+    #[must_use]
+    pub fn shared(name: Name) -> Self {
+        Self::one(name, true)
+    }
+
+    fn one(name: Name, shared: bool) -> Self {
         let title: Arc<str> = name.as_str().into();
         Self(Arc::new(Inner { names: Names::One(name), queue: title.clone(), title, shared }))
     }
 
-    /// Several names, in an order of their own, each once.
-    pub(crate) fn several(mut names: Vec<Name>) -> Self {
+    /// Several names for one holder, in an order of their own, each once; `None` if there is no name.
+    #[must_use]
+    pub fn several(names: impl IntoIterator<Item = Name>) -> Option<Self> {
+        let mut names: Vec<_> = names.into_iter().collect();
         names.sort();
         names.dedup();
+        if names.is_empty() {
+            return None;
+        }
         let joined = |by| names.iter().map(Name::as_str).collect::<Vec<_>>().join(by).into();
         let (title, queue) = (joined(", "), joined("\n"));
-        Self(Arc::new(Inner { names: Names::Several(names.into()), title, queue, shared: false }))
+        Some(Self(Arc::new(Inner { names: Names::Several(names.into()), title, queue, shared: false })))
     }
 
     /// The names, in the order in which their keys are sent.

@@ -20,6 +20,11 @@ impl Owner {
         Self(rand::random())
     }
 
+    /// The same in its first 24 digits, and that attempt's in its last eight.
+    pub(crate) const fn of_attempt(self, attempt: u32) -> Self {
+        Self(self.0 & !(u32::MAX as u128) | attempt as u128)
+    }
+
     /// As 32 hexadecimal digits, the form that servers store.
     #[must_use]
     pub fn to_hex(self) -> OwnerHex {

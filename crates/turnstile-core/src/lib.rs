@@ -14,6 +14,7 @@ mod lock;
 mod manager;
 pub mod memory;
 mod options;
+pub mod quorum;
 mod release;
 mod report;
 mod retry;

@@ -58,7 +58,9 @@ for i = 1, #KEYS, 4 do
     redis.call('SET', KEYS[i + 1], string.format('%.0f', last))
   end
   redis.call('SET', KEYS[i], value, 'PX', ttl)
-  if redis.pcall('GET', KEYS[i + 3]) == owner then -- pcall: once a lock is set, nothing may fail
+  local waiter = redis.pcall('GET', KEYS[i + 3]) -- pcall: once a lock is set, nothing may fail
+  -- Over a quorum the last eight digits of an owner are those of the attempt.
+  if type(waiter) == 'string' and string.sub(waiter, 1, 24) == string.sub(owner, 1, 24) then
     redis.call('DEL', KEYS[i + 3])
   end
 end

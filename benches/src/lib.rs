@@ -5,9 +5,11 @@ pub mod held;
 pub mod offsets;
 pub mod raw;
 pub mod redis_lock;
+pub mod redlock;
 pub mod report;
 pub mod rounds;
 pub mod takeover;
+pub mod turns;
 
 use std::time::Duration;
 

@@ -30,6 +30,12 @@ impl Raw {
         Ok(Self { connection, grant, release })
     }
 
+    /// The connection, for other commands.
+    #[must_use]
+    pub fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
     /// The lock of this name.
     #[must_use]
     pub fn lock(&self, name: &str) -> RawLock {

@@ -11,6 +11,10 @@ pub enum Aim {
     RatioAtLeast(f64),
     /// Ours is no more than this.
     AtMost(f64),
+    /// The same two, where there is an ideal in the place of raw.
+    IdealAtMost(f64),
+    /// See [`IdealAtMost`](Self::IdealAtMost).
+    IdealAtLeast(f64),
 }
 
 impl Aim {
@@ -19,13 +23,15 @@ impl Aim {
             Self::RatioAtMost(aim) => format!("≤ {aim} × raw"),
             Self::RatioAtLeast(aim) => format!("≥ {aim} × raw"),
             Self::AtMost(aim) => format!("≤ {aim}"),
+            Self::IdealAtMost(aim) => format!("≤ {aim} × ideal"),
+            Self::IdealAtLeast(aim) => format!("≥ {aim} × ideal"),
         }
     }
 
     fn met(self, ours: f64, ratio: Option<f64>) -> bool {
         match self {
-            Self::RatioAtMost(aim) => ratio.is_some_and(|ratio| ratio <= aim),
-            Self::RatioAtLeast(aim) => ratio.is_some_and(|ratio| ratio >= aim),
+            Self::RatioAtMost(aim) | Self::IdealAtMost(aim) => ratio.is_some_and(|ratio| ratio <= aim),
+            Self::RatioAtLeast(aim) | Self::IdealAtLeast(aim) => ratio.is_some_and(|ratio| ratio >= aim),
             Self::AtMost(aim) => ours <= aim,
         }
     }
@@ -69,6 +75,14 @@ impl Row {
         self
     }
 
+    /// The same, with more to say.
+    #[must_use]
+    pub fn and(mut self, note: &str) -> Self {
+        self.note += if self.note.is_empty() { "" } else { "; " };
+        self.note += note;
+        self
+    }
+
     /// As one line of JSON.
     ///
     /// # Errors
@@ -83,7 +97,7 @@ impl Row {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
         let (raw, ratio, met) = (number(self.raw), number(self.ratio), if self.met { "met" } else { "MISSED" });
         let Self { id, unit, aim, note, .. } = self;
-        format!("{id:<28} {:>10} {raw:>10} {unit:<12} {ratio:>7}  {aim:<14} {met:<7} {note}", short(self.ours))
+        format!("{id:<28} {:>10} {raw:>10} {unit:<12} {ratio:>7}  {aim:<15} {met:<7} {note}", short(self.ours))
             .trim_end()
             .to_owned()
     }
@@ -91,7 +105,7 @@ impl Row {
     /// The head of the table.
     #[must_use]
     pub fn head() -> String {
-        format!("{:<28} {:>10} {:>10} {:<12} {:>7}  {:<14}", "pair", "ours", "raw", "unit", "ratio", "aim")
+        format!("{:<28} {:>10} {:>10} {:<12} {:>7}  {:<15}", "pair", "ours", "raw", "unit", "ratio", "aim")
             .trim_end()
             .to_owned()
     }

@@ -66,6 +66,11 @@ pub struct LockArgs {
     #[arg(short, long)]
     pub shared: bool,
 
+    /// First come, first served over all processes: waiters stand in a queue on the server, and are woken. A fair lock is
+    /// another lock than the one of that name without --fair: let all use one of them
+    #[arg(long, conflicts_with_all = ["shared", "more_names"])]
+    pub fair: bool,
+
     /// How long the lock outlives this process if it dies, or loses the server. It is renewed each third of it
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
@@ -203,6 +208,7 @@ Examples:
   turnstile lock -n -E 0 -q cleanup -- ./cleanup.sh   # the same for cron: skipped is success
   turnstile lock -w 10m --ttl 10s deploy -- make deploy
   turnstile lock -s index -- ./query.sh               # readers share it; a writer locks it without -s
+  turnstile lock --fair -w 10m deploy -- make deploy  # in the order of arrival; at the limit, the place is told
   turnstile lock accounts/1 --name accounts/2 -- ./transfer.sh
   turnstile lock job -- sh -c './one && ./two'        # a shell, if one is wanted";
 

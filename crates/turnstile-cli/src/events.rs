@@ -32,6 +32,9 @@ pub enum Event<'a> {
         #[serde(rename = "waited_ms", serialize_with = "millis")]
         waited: Duration,
         holders: Vec<String>,
+        /// How many waiters were still before this one, where the server keeps a queue.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ahead: Option<u64>,
     },
     /// The lock is lost, or about to be; `action` is what is done to the command.
     Lost { reason: &'a str, action: &'a str },
@@ -69,8 +72,10 @@ impl fmt::Display for Event<'_> {
             Event::Acquired { names, token, waited, .. } => {
                 write!(f, "acquired {} after {waited:.1?}, token {token}", names.join(", "))
             }
-            Event::NotAcquired { names, waited, holders } => {
-                write!(f, "did not acquire {} within {waited:.1?}{}", names.join(", "), by(holders))
+            Event::NotAcquired { names, waited, holders, ahead } => {
+                let place =
+                    ahead.map_or_else(String::new, |ahead| format!("; place {} in the queue", ahead.saturating_add(1)));
+                write!(f, "did not acquire {} within {waited:.1?}{}{place}", names.join(", "), by(holders))
             }
             Event::Lost { reason, action } => write!(f, "the lock is lost: {reason}; {action}"),
             Event::Ended { code: Some(code), .. } => write!(f, "the command exited with {code}"),

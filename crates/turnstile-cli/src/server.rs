@@ -14,12 +14,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects, within a second.
+    /// Its locks; connects within a second.
     pub async fn connect(&self) -> Result<RedisLocks, Failure> {
+        Ok(RedisLocks::new(self.client().await?))
+    }
+
+    /// Connects, within a second.
+    pub async fn client(&self) -> Result<Client, Failure> {
         let no_url = || Failure::new(exit::USAGE, "which Redis? Give its URL by --url or TURNSTILE_REDIS_URL");
         let url = self.url.as_ref().ok_or_else(no_url)?;
-        let client = Client::connect(url).await.map_err(BackendError::from)?;
-        Ok(RedisLocks::new(client))
+        Ok(Client::connect(url).await.map_err(BackendError::from)?)
     }
 }
 

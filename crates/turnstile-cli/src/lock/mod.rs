@@ -3,6 +3,7 @@
 mod child;
 mod exec;
 mod jobs;
+mod locks;
 mod plan;
 mod signals;
 mod supervise;
@@ -14,13 +15,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use redis_lock::{AcquireError, ErrorKind, Lease, Lock, RedisLocks, ReleaseOutcome};
+use redis_lock::{AcquireError, ErrorKind, Lease, Lock, ReleaseOutcome};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
 
 use self::child::Group;
 pub use self::exec::exec;
 use self::jobs::Jobs;
+use self::locks::Locks;
 use self::plan::Plan;
 use self::signals::Signals;
 use self::watch::Loss;
@@ -67,21 +69,21 @@ async fn lock(args: &LockArgs, say: &Reporter) -> Result<u8, Failure> {
     let locks = tokio::select! {
         biased;
         signal = signals.next() => return Ok(exit::of_signal(signal)),
-        locks = args.server.connect() => locks?,
+        locks = Locks::connect(args) => locks?,
     };
-    let lock = plan::lock(&locks, args, &names, &plan)?;
+    let lock = locks.lock(args, &names, &plan)?;
 
     let started = Instant::now();
     let acquired = tokio::select! {
         biased;
         signal = signals.next() => Err(signal),
-        lease = acquire(&lock, &locks, &names, &plan, say) => Ok(lease?),
+        lease = acquire(&*lock, &locks, &names, &plan, say) => Ok(lease?),
     };
     let lease = match acquired {
-        Ok(Some(lease)) => lease,
-        Ok(None) => {
-            let holders = holders(&locks, &names).await;
-            say.tell(&Event::NotAcquired { names: &names, waited: started.elapsed(), holders });
+        Ok(Asked::Granted(lease)) => lease,
+        Ok(Asked::NotInTime { ahead }) => {
+            let holders = locks.holders(&names).await;
+            say.tell(&Event::NotAcquired { names: &names, waited: started.elapsed(), holders, ahead });
             return Ok(args.conflict_exit_code);
         }
         Err(signal) => return Ok(give_up(&locks, &mut signals, signal, say).await),
@@ -98,41 +100,42 @@ async fn lock(args: &LockArgs, say: &Reporter) -> Result<u8, Failure> {
     code.map(|code| if released { code } else { exit::LOST })
 }
 
-/// `None` when it is held by others for too long.
+/// What came of asking.
+enum Asked {
+    Granted(Lease),
+    /// Others held it for too long; so many waiters were still before us, where the server keeps a queue.
+    NotInTime {
+        ahead: Option<u64>,
+    },
+}
+
 async fn acquire(
-    lock: &impl Lock,
-    locks: &RedisLocks,
+    lock: &dyn Lock,
+    locks: &Locks,
     names: &[&str],
     plan: &Plan,
     say: &Reporter,
-) -> Result<Option<Lease>, Failure> {
+) -> Result<Asked, Failure> {
     let started = Instant::now();
-    let lease = lock.try_acquire().await?;
-    if lease.is_some() || plan.wait == Some(Duration::ZERO) {
-        return Ok(lease);
+    if let Some(lease) = lock.try_acquire().await? {
+        return Ok(Asked::Granted(lease));
+    } else if plan.wait == Some(Duration::ZERO) {
+        return Ok(Asked::NotInTime { ahead: None });
     }
     if say.style().tells_all() {
-        say.tell(&Event::Waiting { names, holders: holders(locks, names).await });
+        say.tell(&Event::Waiting { names, holders: locks.holders(names).await });
     }
-    let Some(limit) = plan.wait else { return Ok(Some(lock.acquire().await?)) };
+    let Some(limit) = plan.wait else { return Ok(Asked::Granted(lock.acquire().await?)) };
     let limit = limit.saturating_sub(started.elapsed());
     match lock.acquire_timeout(limit).await {
-        Ok(lease) => Ok(Some(lease)),
-        Err(AcquireError::TimedOut { .. }) => Ok(None),
+        Ok(lease) => Ok(Asked::Granted(lease)),
+        Err(AcquireError::TimedOut { ahead, .. }) => Ok(Asked::NotInTime { ahead }),
         // So shortly after the server refused, no answer within the limit is no sign that it is out of reach.
-        Err(AcquireError::Backend { source, .. }) if source.kind() == ErrorKind::TimedOut && limit < ANSWER => Ok(None),
+        Err(AcquireError::Backend { source, .. }) if source.kind() == ErrorKind::TimedOut && limit < ANSWER => {
+            Ok(Asked::NotInTime { ahead: None })
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-/// What the holders call themselves, as far as the server tells.
-async fn holders(locks: &RedisLocks, names: &[&str]) -> Vec<String> {
-    let mut labels = Vec::new();
-    for name in names {
-        let holders = locks.who(name).await.unwrap_or_default();
-        labels.extend(holders.into_iter().map(|holder| printable(&holder.label)));
-    }
-    labels
 }
 
 /// What others wrote, without what a terminal would obey.
@@ -141,9 +144,9 @@ pub fn printable(text: &str) -> String {
 }
 
 /// A signal came while waiting: what was asked for is taken back. Another signal ends that too.
-async fn give_up(locks: &RedisLocks, signals: &mut Signals, signal: Signal, say: &Reporter) -> u8 {
+async fn give_up(locks: &Locks, signals: &mut Signals, signal: Signal, say: &Reporter) -> u8 {
     tokio::select! {
-        done = timeout(GOODBYE, locks.manager().shutdown()) => {
+        done = timeout(GOODBYE, locks.shutdown()) => {
             if done.is_err() {
                 let message = "the server did not confirm that nothing is held here; what is ends within its --ttl".into();
                 say.tell(&Event::Warning { message });
@@ -182,7 +185,7 @@ async fn hold(
 }
 
 /// Gives it back. False when it turns out that it was lost before.
-async fn release(lease: Lease, locks: &RedisLocks, held_since: Instant, say: &Reporter) -> bool {
+async fn release(lease: Lease, locks: &Locks, held_since: Instant, say: &Reporter) -> bool {
     let was_lost = lease.check().is_err();
     let outcome = lease.release().await;
     let held = held_since.elapsed();
@@ -192,7 +195,7 @@ async fn release(lease: Lease, locks: &RedisLocks, held_since: Instant, say: &Re
         Ok(ReleaseOutcome::TakenOver) => (false, "taken_over"),
         Ok(_) => (false, "unknown"),
         Err(error) => {
-            if timeout(GOODBYE, locks.manager().shutdown()).await.is_ok_and(|unconfirmed| unconfirmed.is_empty()) {
+            if timeout(GOODBYE, locks.shutdown()).await.unwrap_or(false) {
                 (!was_lost, "released")
             } else {
                 say.tell(&Event::Warning { message: error.to_string() });

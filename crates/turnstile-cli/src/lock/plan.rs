@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_lock::{LeaseOptions, Lock, RedisLocks};
+use redis_lock::LeaseOptions;
 
 use crate::cli::{LockArgs, OnLost};
 use crate::exit::{self, Failure};
@@ -75,16 +75,6 @@ pub fn names(args: &LockArgs) -> Vec<&str> {
         }
     }
     names
-}
-
-/// The lock that is asked for.
-pub fn lock(locks: &RedisLocks, args: &LockArgs, names: &[&str], plan: &Plan) -> Result<impl Lock + use<>, Failure> {
-    let lock = match names {
-        [name] if args.shared => locks.read(name)?,
-        [name] => locks.mutex(name)?,
-        names => locks.all(names)?,
-    };
-    Ok(lock.with_options(plan.options.clone()))
 }
 
 #[cfg(test)]

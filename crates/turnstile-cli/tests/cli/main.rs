@@ -1,6 +1,7 @@
 //! The `turnstile` command, as its users meet it: processes, signals, exit codes, on a real Redis.
 
 mod exit_codes;
+mod fair;
 mod locking;
 mod lost;
 mod secrets;

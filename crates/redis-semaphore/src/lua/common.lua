@@ -54,12 +54,12 @@ local function head()
   end
 end
 
--- Tells the first in the queue that it is worth asking.
+-- Tells the first in the queue that it is worth asking. A message that cannot be sent must not undo what it is about.
 local function wake()
   local first, place = head()
   local channel = place and string.match(place, '^%d+ %d+ %d+ (%S+)')
-  if channel and channel ~= '-' then
-    redis.call('PUBLISH', channel, first)
+  if channel then
+    redis.pcall(string.sub(channel, 1, 1) == '{' and 'SPUBLISH' or 'PUBLISH', channel, first)
   end
 end
 

@@ -54,7 +54,7 @@ if used + weight <= limit and (not first or first == owner) then
   if form == 'counter' then
     redis.call('HSET', KEYS[1], 'used', number(used))
   end
-  if fair and used < limit then
+  if used < limit then
     wake()
   end
   return {1, token}
@@ -62,6 +62,9 @@ end
 
 if form == 'counter' then
   redis.call('HSET', KEYS[1], 'used', number(used))
+end
+if freed > 0 and first ~= owner then
+  wake() -- What ended by itself was given back by nobody.
 end
 local ahead = -1
 if fair and place_ttl > 0 then

@@ -195,7 +195,7 @@ impl Waiters {
 pub fn take_turns(runtime: &Runtime, url: &str) -> Result<()> {
     let client = runtime.block_on(Client::connect(url))?;
     let locks = FairLocks::builder(client.clone()).holder(LABEL).build();
-    let semaphores = Semaphores::labelled(client, LABEL);
+    let semaphores = Semaphores::builder(client).holder(LABEL).build();
     println!("ready");
     for line in std::io::stdin().lines() {
         let order: Order = serde_json::from_str(&line?)?;

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod error;
 mod guarded_write;
+mod heartbeats;
 mod inbox;
 mod names;
 mod script;
@@ -16,6 +17,7 @@ pub use builder::ClientBuilder;
 pub use client::{Client, Dedicated};
 pub use error::Error;
 pub use guarded_write::{GuardedWrite, Written};
+pub use heartbeats::{Awaited, Heartbeats};
 pub use inbox::{Channel, Follower, Heard, Inbox};
 pub use names::{Key, Name, NameError};
 /// The Redis client underneath, for its types: `ToRedisArgs`, `FromRedisValue`, `cmd`.

@@ -6,14 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use redis_lua::redis::{Value, from_redis_value};
-use redis_lua::{Client, Inbox, Key, Script};
+use redis_lua::{Client, Heartbeats, Inbox, Key, Script};
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, Owner, ReleaseOutcome, ReleaseReply,
     RenewReply, Renewal, Resource,
 };
 
 use crate::OtherVersion;
-use crate::beats::Beats;
 use crate::resource::FairResource;
 
 /// A script of this crate: its flags, and its parts in order.
@@ -29,6 +28,9 @@ static GRANT: Script = script!("grant", "", "confirm", "turn", "queue", "grant")
 static RELEASE: Script = script!("release", "#!lua flags=allow-oom\n", "turn", "give_back", "queue", "release");
 static RENEW: Script = Script::new("renew", include_str!("lua/renew.lua"));
 
+/// Waiters' signs of life, and the check that nothing was missed.
+pub(crate) static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "turn", "queue", "beat");
+
 /// How long the scripts keep the lock's value beyond its end: `KEPT` of `queue.lua`.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -37,7 +39,7 @@ const KEPT: Duration = Duration::from_secs(10);
 pub struct FairBackend {
     pub(crate) client: Client,
     pub(crate) inbox: Inbox,
-    pub(crate) beats: Beats,
+    pub(crate) beats: Heartbeats<FairResource>,
     pub(crate) label: String,
 }
 
@@ -106,14 +108,7 @@ impl LeaseBackend for FairBackend {
     }
 
     async fn wait(&self, _resource: &FairResource, owner: Owner, at_most: Duration) {
-        let told = async {
-            // The task that checks may have ended with another runtime.
-            self.beats.start();
-            while !self.inbox.told(owner, self.beats.every()).await {
-                self.beats.start();
-            }
-        };
-        let _ = tokio::time::timeout(at_most, told).await;
+        self.beats.wait(owner, at_most).await;
     }
 
     fn ahead(&self, resource: &FairResource, owner: Owner) -> Option<u64> {

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
-mod beats;
 mod error;
 mod locks;
 mod look;

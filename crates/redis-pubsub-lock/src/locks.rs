@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_lua::{Client, Inbox, Name, NameError};
+use redis_lua::{Client, Heartbeats, Inbox, Name, NameError};
 use turnstile_core::{LeaseManager, LeaseOptions, ManagedLock};
 
 use crate::LookError;
-use crate::backend::FairBackend;
-use crate::beats::Beats;
+use crate::backend::{BEAT, FairBackend};
 use crate::look::{Holder, Waiter, look};
 use crate::resource::FairResource;
 use crate::watch::Watch;
@@ -133,7 +132,7 @@ impl FairLocksBuilder {
             format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
         });
         let inbox = Inbox::new(self.client.clone());
-        let beats = Beats::new(self.client.clone(), inbox.clone(), self.heartbeat);
+        let beats = Heartbeats::new(self.client.clone(), inbox.clone(), self.heartbeat, &BEAT);
         let backend = FairBackend { client: self.client, inbox, beats, label };
         FairLocks { manager: LeaseManager::new(backend), options: Arc::default() }
     }

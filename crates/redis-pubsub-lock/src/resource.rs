@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis_lua::{Channel, Key, Name};
+use redis_lua::{Awaited, Channel, Key, Name};
 use turnstile_core::Resource;
 
 /// What a [`FairLock`](crate::FairLock) is on. Cheap to clone.
@@ -44,6 +44,20 @@ impl FairResource {
     /// The keys that are renewed.
     pub(crate) fn held_keys(&self) -> [Key<'_>; 2] {
         [(&self.0.name).into(), self.0.name.key("holder")]
+    }
+}
+
+impl Awaited for FairResource {
+    fn name(&self) -> &Name {
+        self.lock_name()
+    }
+
+    fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>> {
+        FairResource::keys(self).into_iter()
+    }
+
+    fn argument(&self) -> &str {
+        self.events().as_str()
     }
 }
 

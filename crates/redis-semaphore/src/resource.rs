@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis_lua::{Key, Name};
+use redis_lua::{Awaited, Key, Name};
 use turnstile_core::Resource;
 
 /// How the server counts what is held.
@@ -15,6 +15,10 @@ pub enum Form {
 }
 
 impl Form {
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        [Self::Set, Self::Counter].into_iter().find(|form| form.as_str() == text)
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -32,13 +36,14 @@ pub struct SemaphoreResource {
     pub(crate) limit: u32,
     pub(crate) weight: u32,
     pub(crate) form: Form,
+    pub(crate) any_limit: bool,
     pub(crate) fair: bool,
 }
 
 impl SemaphoreResource {
     pub(crate) fn new(name: Name, limit: u32, form: Form) -> Self {
         let title: Arc<str> = name.as_str().into();
-        Self { name, queue: title.clone(), title, limit, weight: 1, form, fair: true }
+        Self { name, queue: title.clone(), title, limit, weight: 1, form, any_limit: false, fair: true }
     }
 
     /// The same, asked for without a place in the server's queue; in this process, in a local queue of its own.
@@ -48,9 +53,35 @@ impl SemaphoreResource {
         self
     }
 
-    pub(crate) fn keys(&self) -> [Key<'_>; 5] {
-        let name = &self.name;
-        [name.into(), name.key("permits"), name.key("holder"), name.key("queue"), name.key("waiting")]
+    /// All keys, as the scripts take them.
+    pub(crate) fn keys(&self) -> [Key<'_>; 6] {
+        keys_of(&self.name)
+    }
+
+    /// The keys that are renewed.
+    pub(crate) fn held_keys(&self) -> [Key<'_>; 2] {
+        [self.name.key("permits"), self.name.key("holders")]
+    }
+}
+
+/// All keys of a name, as the scripts take them.
+pub(crate) fn keys_of(name: &Name) -> [Key<'_>; 6] {
+    let [permits, holders, queue, alive, waiters] =
+        ["permits", "holders", "queue", "alive", "waiters"].map(|suffix| name.key(suffix));
+    [name.into(), permits, holders, queue, alive, waiters]
+}
+
+impl Awaited for SemaphoreResource {
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>> {
+        keys_of(&self.name).into_iter()
+    }
+
+    fn argument(&self) -> &str {
+        "-"
     }
 }
 

@@ -1,75 +1,19 @@
-//! The front door: semaphores by name, on one Redis.
+//! One semaphore, and what can be asked of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis_lua::redis::{Value, from_redis_value};
-use redis_lua::{Client, Name};
-use turnstile_core::{AcquireError, FencingToken, Lease, LeaseManager, LeaseOptions, Lock, ManagedLock, Resource};
+use redis_lua::{Client, Script};
+use turnstile_core::{AcquireError, Lease, LeaseOptions, Lock, ManagedLock, Resource};
 
 use crate::SemaphoreError;
-use crate::backend::{LOOK, REVIEW, SET_LIMIT, SemaphoreBackend, checked};
-use crate::resource::{Form, SemaphoreResource};
-use crate::wakes::Wakes;
+use crate::backend::{SemaphoreBackend, checked, part, script};
+use crate::resource::SemaphoreResource;
+use crate::state::{Holder, State, Waiter, look};
 
-/// Makes semaphores on one Redis. Make one for a process and server, and clone it: its permits are renewed together,
-/// and its waiters share one connection for their wake-ups.
-#[derive(Clone)]
-pub struct Semaphores {
-    manager: LeaseManager<SemaphoreBackend>,
-    options: Arc<LeaseOptions>,
-}
-
-impl Semaphores {
-    /// Semaphores on the server of `client`; holders are labelled by host name and process id.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-        Self::labelled(client, format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id()))
-    }
-
-    /// The same with a label of your own, which [`Semaphore::holders`] shows. Control characters become spaces.
-    #[must_use]
-    pub fn labelled(client: Client, label: impl Into<String>) -> Self {
-        let label = label.into().replace(char::is_control, " ");
-        let backend = SemaphoreBackend { wakes: Wakes::new(client.clone()), client, label };
-        Self { manager: LeaseManager::new(backend), options: Arc::default() }
-    }
-
-    /// The semaphore of this name, counted by its permits: each grant adds them up, so nothing can drift. It sends
-    /// nothing yet.
-    ///
-    /// # Errors
-    /// When `name` is not one, or `limit` is zero.
-    pub fn by_set(&self, name: impl AsRef<str>, limit: u32) -> Result<Semaphore, SemaphoreError> {
-        self.semaphore(name.as_ref(), limit, Form::Set)
-    }
-
-    /// The semaphore of this name, counted by a counter: a grant takes the same time at any limit, and once a second
-    /// the counter is reviewed against the permits. It sends nothing yet.
-    ///
-    /// # Errors
-    /// When `name` is not one, or `limit` is zero.
-    pub fn by_counter(&self, name: impl AsRef<str>, limit: u32) -> Result<Semaphore, SemaphoreError> {
-        self.semaphore(name.as_ref(), limit, Form::Counter)
-    }
-
-    /// The manager of the permits: to shut it down.
-    #[must_use]
-    pub fn manager(&self) -> &LeaseManager<SemaphoreBackend> {
-        &self.manager
-    }
-
-    fn semaphore(&self, name: &str, limit: u32, form: Form) -> Result<Semaphore, SemaphoreError> {
-        let name = Name::new(name)?;
-        if limit == 0 {
-            return Err(SemaphoreError::NoLimit);
-        }
-        let lock = self.manager.lock(SemaphoreResource::new(name, limit, form), self.options.clone());
-        Ok(Semaphore { lock, options: self.options.clone() })
-    }
-}
+static SET_LIMIT: Script = script!("set_limit", "", "common", "set_limit");
+static REVIEW: Script = script!("review", "", "common", "review");
 
 /// A semaphore: a [`Lock`] that up to its limit hold at a time. Cheap to clone.
 ///
@@ -78,50 +22,6 @@ impl Semaphores {
 pub struct Semaphore {
     lock: ManagedLock<SemaphoreBackend>,
     options: Arc<LeaseOptions>,
-}
-
-/// One holder of permits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Holder {
-    /// The owner of the lease: 32 hexadecimal digits.
-    pub owner: String,
-    /// What the holder's process calls itself.
-    pub label: String,
-    /// How many permits it holds.
-    pub weight: u32,
-    /// The fencing token of the grant.
-    pub token: FencingToken,
-    /// How long it has held them, by the server's clock.
-    pub held_for: Duration,
-    /// How long until they end unless they are renewed.
-    pub remaining: Duration,
-}
-
-/// One waiter in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Waiter {
-    /// The owner of the lease to come: 32 hexadecimal digits.
-    pub owner: String,
-    /// What the waiter's process calls itself.
-    pub label: String,
-    /// How many permits it asks for.
-    pub weight: u32,
-    /// How long it has waited, by the server's clock.
-    pub waited: Duration,
-}
-
-/// A semaphore as the server has it, at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct State {
-    /// The limit that the server keeps; `None` before the first use.
-    pub limit: Option<u32>,
-    /// Who holds permits; those that end first come first.
-    pub holders: Vec<Holder>,
-    /// Who waits, in order.
-    pub queue: Vec<Waiter>,
 }
 
 /// What a review found.
@@ -135,15 +35,19 @@ pub struct Review {
 }
 
 impl Semaphore {
+    pub(crate) const fn new(lock: ManagedLock<SemaphoreBackend>, options: Arc<LeaseOptions>) -> Self {
+        Self { lock, options }
+    }
+
     /// The same semaphore, each acquire asking for `weight` permits at once: all or none.
     ///
     /// # Errors
     /// When `weight` is zero, or above the limit.
     pub fn weighing(&self, weight: u32) -> Result<Self, SemaphoreError> {
-        let limit = self.lock.resource().limit;
+        let SemaphoreResource { limit, any_limit, .. } = *self.lock.resource();
         match weight {
             0 => Err(SemaphoreError::NoWeight),
-            _ if weight > limit => Err(SemaphoreError::TooHeavy { weight, limit }),
+            _ if weight > limit && !any_limit => Err(SemaphoreError::TooHeavy { weight, limit }),
             _ => Ok(self.with(SemaphoreResource { weight, ..self.lock.resource().clone() })),
         }
     }
@@ -160,6 +64,13 @@ impl Semaphore {
         self.options = options.into();
         self.lock = self.lock.with_options(self.options.clone());
         self
+    }
+
+    /// The same semaphore by whatever limit the server keeps: its own is for the first use alone. So a limit can be changed while
+    /// processes run that know the old one.
+    #[must_use]
+    pub fn by_any_limit(&self) -> Self {
+        self.with(SemaphoreResource { any_limit: true, ..self.lock.resource().clone() })
     }
 
     /// Waits for `weight` permits at once, as long as it takes.
@@ -218,8 +129,7 @@ impl Semaphore {
     pub async fn review(&self) -> Result<Review, SemaphoreError> {
         let resource = self.lock.resource();
         let reply = checked(resource, REVIEW.keys(resource.keys()).run(self.client()).await?)?;
-        let number = |at: usize| reply.get(at).and_then(|value| from_redis_value::<i64>(value.clone()).ok());
-        Ok(Review { before: number(1).unwrap_or_default(), after: number(2).unwrap_or_default() })
+        Ok(Review { before: part(&reply, 1).unwrap_or_default(), after: part(&reply, 2).unwrap_or_default() })
     }
 
     /// Limit, holders and queue at one moment. They may have changed when the answer arrives: to look at, not to
@@ -228,9 +138,7 @@ impl Semaphore {
     /// # Errors
     /// When the data is of another version, or the server does not answer or refuses.
     pub async fn state(&self) -> Result<State, SemaphoreError> {
-        let resource = self.lock.resource();
-        let reply = checked(resource, LOOK.keys(resource.keys()).run(self.client()).await?)?;
-        Ok(State::read(reply))
+        look(self.client(), self.lock.resource()).await
     }
 
     /// The limit that the server keeps; `None` before the first use.
@@ -247,8 +155,7 @@ impl Semaphore {
     /// As of [`state`](Self::state).
     pub async fn available(&self) -> Result<u32, SemaphoreError> {
         let state = self.state().await?;
-        let held = state.holders.iter().fold(0u32, |sum, holder| sum.saturating_add(holder.weight));
-        Ok(state.limit.unwrap_or(self.lock.resource().limit).saturating_sub(held))
+        Ok(state.limit.unwrap_or(self.lock.resource().limit).saturating_sub(state.held()))
     }
 
     /// Who holds permits.
@@ -303,40 +210,5 @@ impl Lock for Semaphore {
 
     async fn acquire_timeout(&self, limit: Duration) -> Result<Lease, AcquireError> {
         self.lock.acquire_timeout(limit).await
-    }
-}
-
-impl State {
-    /// A reply of `look.lua`.
-    fn read(reply: Vec<Value>) -> Self {
-        let mut parts = reply.into_iter().skip(1).map(|value| from_redis_value::<String>(value).unwrap_or_default());
-        let mut text = || parts.next().unwrap_or_default();
-        let number = |text: &str| text.parse::<f64>().unwrap_or_default();
-        let span = |millis: f64| Duration::from_millis(millis.max(0.0) as u64);
-        let (now, limit) = (number(&text()), text().parse().ok().filter(|&limit| limit > 0));
-        let (holders, waiters) = (number(&text()) as usize, number(&text()) as usize);
-        let holders = (0..holders).map(|_| {
-            let (owner, end, details) = (text(), text(), text());
-            let mut words = details.splitn(4, ' ');
-            let mut word = || words.next().unwrap_or_default();
-            Holder {
-                owner,
-                weight: word().parse().unwrap_or(1),
-                token: FencingToken::new(word().parse().unwrap_or_default()),
-                held_for: span(now - number(word())),
-                label: word().to_owned(),
-                remaining: span(number(&end) - now),
-            }
-        });
-        let holders = holders.collect();
-        let queue = (0..waiters).map(|_| {
-            let (owner, details) = (text(), text());
-            let mut words = details.splitn(5, ' ').skip(1);
-            let mut word = || words.next().unwrap_or_default();
-            let (weight, since) = (word().parse().unwrap_or(1), number(word()));
-            Waiter { owner, weight, waited: span(now - since), label: words.nth(1).unwrap_or_default().to_owned() }
-        });
-        let queue = queue.collect();
-        Self { limit, holders, queue }
     }
 }

@@ -228,7 +228,7 @@ async fn a_counter_that_somebody_changed_is_repaired() {
 
 #[tokio::test]
 async fn an_owner_is_told_who_holds_and_what_was_asked_in_vain() {
-    let (name, all) = (unique("bad"), Semaphores::labelled(client().await, "a label: 100%"));
+    let (name, all) = (unique("bad"), Semaphores::builder(client().await).holder("a label: 100%").build());
     assert!(matches!(all.by_set(&name, 0), Err(SemaphoreError::NoLimit)));
     let semaphore = all.by_set(&name, 4).unwrap();
     assert!(matches!(semaphore.weighing(0), Err(SemaphoreError::NoWeight)));

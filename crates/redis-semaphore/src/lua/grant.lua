@@ -1,82 +1,80 @@
--- Grants a permit to one owner, or gives it a place in the queue.
--- ARGV  1 owner, 2 time to live in ms, 3 weight, 4 limit, 5 form, 6 ms that a place in the queue is to stand (0: none),
---       7 whether it keeps to the queue, 8 the channel that wakes it, 9 label
--- Reply {1, token} granted; {0, ms until the first permit ends or -1, how many are before it or -1} refused;
---       {-1, limit, form} there is another limit or form; {-2, version} written by another version
+-- Grants a permit to one owner, confirms that it was given one, or gives it a place in the queue.
+-- KEYS  of the name
+-- ARGV  1 owner, 2 time to live in ms, 3 weight, 4 limit, 5 whether the server's limit will do as well, 6 form, 7 whether it keeps to
+--       the queue, 8 ms between signs of life (0: does not wait there), 9 its channel, 10 its label
+-- Reply {1, token} granted; {0, ms until the first permit ends or -1, how many wait before it or -1} refused;
+--       {-1, limit, form} there is another limit or form; {-2, version} written by another version; {-3, limit} too heavy
+local key = keys_from(1)
 local owner, ttl, weight, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local form, place_ttl, fair = ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
-local meta, other = read()
-if not meta then
+local any_limit, form, fair, beat = ARGV[5] == '1', ARGV[6], ARGV[7] == '1', tonumber(ARGV[8])
+
+-- It has a permit: it was given one when another was released, or the reply to its first request was lost.
+local function confirm()
+  local about = redis.call('HGET', key.holders, owner)
+  local ends = about and redis.call('ZSCORE', key.permits, owner)
+  if ends and tonumber(ends) > now then
+    local head, token, since, confirmed, label = string.match(about, '^(%d+) (%d+) (%d+) (%d) (.*)$')
+    redis.call('ZADD', key.permits, now + ttl, owner)
+    if confirmed == '0' then
+      redis.call('HSET', key.holders, owner, head .. ' ' .. token .. ' ' .. since .. ' 1 ' .. label)
+    end
+    lasts(key.permits, ttl)
+    lasts(key.holders, ttl)
+    return {1, tonumber(token)}
+  end
+end
+-- A waiter waits for nothing but this, so it comes first.
+local reply = confirm()
+if reply then
+  return reply
+end
+
+local semaphore, other = open(key)
+if not semaphore then
   return other
 end
-
--- Asked again by the same owner: the reply to its first request was lost.
-local ends, mine = redis.call('ZSCORE', KEYS[2], owner), redis.call('HGET', KEYS[3], owner)
-if ends and mine and tonumber(ends) > now then
-  redis.call('ZADD', KEYS[2], now + ttl, owner)
-  lasts(KEYS[2], ttl)
-  lasts(KEYS[3], ttl)
-  return {1, tonumber(string.match(mine, '^%d+ (%d+)'))}
+if not semaphore.limit then
+  redis.call('HSET', key.semaphore, 'version', VERSION, 'form', form, 'limit', number(limit))
+  semaphore.form, semaphore.limit = form, limit
 end
-
-if not meta[1] then
-  redis.call('HSET', KEYS[1], 'version', '1', 'form', form, 'limit', number(limit))
-elseif meta[2] ~= form or tonumber(meta[3]) ~= limit then
-  return {-1, tonumber(meta[3]), meta[2]}
-end
-
-local freed, used = prune(), nil
-if form == 'set' then
-  used = recount()
-else
-  local held = redis.call('ZCARD', KEYS[2])
-  used = (tonumber(meta[4]) or -1) - freed
-  -- The review: when the counter cannot be right, and at most once a second otherwise.
-  if used < held or (held == 0 and used ~= 0) or now - (tonumber(meta[5]) or 0) >= 1000 then
-    used = recount()
-    redis.call('HSET', KEYS[1], 'reviewed', number(now))
+count(key, semaphore)
+if semaphore.form ~= form or is_refused({weight = weight, limit = any_limit and 0 or limit}, semaphore.limit) then
+  leave(key, owner)
+  serve(key, semaphore)
+  keep(key, semaphore)
+  if semaphore.form == form and (any_limit or limit == semaphore.limit) then
+    return {-3, semaphore.limit}
   end
+  return {-1, semaphore.limit, semaphore.form}
 end
 
-local first = fair and head()
-if used + weight <= limit and (not first or first == owner) then
-  local token = redis.call('HINCRBY', KEYS[1], 'token', 1)
-  if token > 9007199254740991 then
-    return redis.error_reply('ERR the fencing counter is used up: delete ' .. KEYS[1] .. ' when nothing holds an old token')
-  end
-  redis.call('ZADD', KEYS[2], now + ttl, owner)
-  redis.call('HSET', KEYS[3], owner, number(weight) .. ' ' .. number(token) .. ' ' .. number(now) .. ' ' .. ARGV[9])
-  lasts(KEYS[2], ttl)
-  lasts(KEYS[3], ttl)
-  redis.call('ZREM', KEYS[4], owner)
-  redis.call('HDEL', KEYS[5], owner)
-  used = used + weight
-  if form == 'counter' then
-    redis.call('HSET', KEYS[1], 'used', number(used))
-  end
-  if used < limit then
-    wake()
-  end
-  return {1, token}
+if fair then
+  prune_queue(key)
+  serve(key, semaphore)
+  reply = confirm()
+end
+if not reply and semaphore.used + weight <= semaphore.limit and not (fair and redis.call('EXISTS', key.queue) == 1) then
+  reply = {1, give(key, semaphore, owner, weight, ttl, 1, ARGV[10])}
+end
+if not fair then
+  serve(key, semaphore) -- What ended by itself may be more than it took.
+end
+keep(key, semaphore)
+if reply then
+  return reply
 end
 
-if form == 'counter' then
-  redis.call('HSET', KEYS[1], 'used', number(used))
-end
-if freed > 0 and first ~= owner then
-  wake() -- What ended by itself was given back by nobody.
-end
 local ahead = -1
-if fair and place_ttl > 0 then
-  if not redis.call('ZSCORE', KEYS[4], owner) then
-    redis.call('ZADD', KEYS[4], redis.call('HINCRBY', KEYS[1], 'arrivals', 1), owner)
+if beat > 0 then
+  if not redis.call('ZSCORE', key.queue, owner) then
+    local tail = redis.call('ZREVRANGE', key.queue, 0, 0, 'WITHSCORES')[2] or 0
+    redis.call('ZADD', key.queue, tail + 1, owner)
+    redis.call('HSET', key.waiters, owner,
+      string.format('%.0f\n%.0f\n%.0f\n%.0f\n', weight, any_limit and 0 or limit, beat, now) .. ARGV[9] .. '\n' .. ARGV[10])
   end
-  local since = string.match(redis.call('HGET', KEYS[5], owner) or '', '^%d+ %d+ (%d+)') or number(now)
-  redis.call('HSET', KEYS[5], owner,
-    number(now + place_ttl) .. ' ' .. number(weight) .. ' ' .. since .. ' ' .. ARGV[8] .. ' ' .. ARGV[9])
-  lasts(KEYS[4], place_ttl)
-  lasts(KEYS[5], place_ttl)
-  ahead = redis.call('ZRANK', KEYS[4], owner)
+  redis.call('ZADD', key.alive, now + 3 * beat, owner)
+  keep_queue(key, beat)
+  ahead = redis.call('ZRANK', key.queue, owner)
 end
-local soonest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+local soonest = redis.call('ZRANGE', key.permits, 0, 0, 'WITHSCORES')[2]
 return {0, soonest and math.max(soonest - now, 0) or -1, ahead}

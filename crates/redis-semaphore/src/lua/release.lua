@@ -1,20 +1,30 @@
--- Gives a permit, or a place in the queue, back.
+-- Gives a permit, or a place in the queue, back. What is free goes to the next.
+-- KEYS  of the name
 -- ARGV  1 owner
 -- Reply 1 released, 0 it was gone
-local owner, held = ARGV[1], 0
-local ends = redis.pcall('ZSCORE', KEYS[2], owner) -- in a key of another type there is nothing of ours
-if type(ends) == 'string' then
-  held = tonumber(ends) > now and 1 or 0
-  local weight = weight_of(owner)
-  redis.call('ZREM', KEYS[2], owner)
-  redis.call('HDEL', KEYS[3], owner)
-  if redis.call('HGET', KEYS[1], 'form') == 'counter' then
-    redis.pcall('HINCRBY', KEYS[1], 'used', '-' .. number(weight)) -- A counter that cannot be counted is set right by the next grant.
+local key, owner = keys_from(1), ARGV[1]
+local ends = redis.pcall('ZSCORE', key.permits, owner) -- In a key of another type there is nothing of ours.
+local had = type(ends) == 'string'
+-- It is given back, whatever the rest is like.
+pcall(function()
+  local semaphore = open(key)
+  if had then
+    local weight = weigh(key, {owner})
+    redis.call('ZREM', key.permits, owner)
+    redis.call('HDEL', key.holders, owner)
+    semaphore.counted = semaphore.counted and semaphore.counted - weight
+  elseif redis.call('ZSCORE', key.queue, owner) then
+    leave(key, owner)
+  else
+    return
   end
+  if semaphore.limit then
+    count(key, semaphore)
+    serve(key, semaphore)
+    keep(key, semaphore)
+  end
+end)
+if had then
+  redis.call('ZREM', key.permits, owner)
 end
-local queued = redis.pcall('ZREM', KEYS[4], owner)
-redis.pcall('HDEL', KEYS[5], owner)
-if type(ends) == 'string' or queued == 1 then
-  wake()
-end
-return held
+return had and tonumber(ends) > now and 1 or 0

@@ -1,19 +1,23 @@
--- Drops what has ended, and sets the counter to what the permits say.
+-- Drops what has ended, and sets the counter to what the permits weigh.
+-- KEYS  of the name
 -- Reply {1, the counter before, and after}; {-2, version} written by another version
-local meta, other = read()
-if not meta then
+local key = keys_from(1)
+local semaphore, other = open(key)
+if not semaphore then
   return other
 end
-while prune() > 0 do end
-for _, owner in ipairs(redis.call('HKEYS', KEYS[3])) do
-  if not redis.call('ZSCORE', KEYS[2], owner) then
-    redis.call('HDEL', KEYS[3], owner)
+if not semaphore.limit then
+  return {1, '0', '0'}
+end
+local before = semaphore.form == 'counter' and (semaphore.counted or 0)
+prune(key, semaphore)
+for _, owner in ipairs(redis.call('HKEYS', key.holders)) do
+  if not redis.call('ZSCORE', key.permits, owner) then
+    redis.call('HDEL', key.holders, owner)
   end
 end
-local used = recount()
-local before = meta[2] == 'counter' and (tonumber(meta[4]) or 0) or used
-if meta[2] == 'counter' then
-  redis.call('HSET', KEYS[1], 'used', number(used), 'reviewed', number(now))
-end
-wake()
-return {1, before, used}
+review(key, semaphore)
+local after = semaphore.used < math.huge and semaphore.used or semaphore.limit
+serve(key, semaphore)
+keep(key, semaphore)
+return {1, number(before or after), number(after)}

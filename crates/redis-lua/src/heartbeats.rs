@@ -1,5 +1,5 @@
-//! Signs of life of all waiters of this process, in one script a second: it keeps their places, tells who was granted without
-//! having heard of it, and hands on a lock that is free. Messages make waiters fast; this makes them certain.
+//! Signs of life of all waiters of a process, in one call at a time: a script keeps their places, tells who was granted
+//! without having heard of it, and hands on what is free. Messages make waiters fast; this makes them certain.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -8,47 +8,62 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redis_lua::{Client, Error, Inbox, Key, Name, Script};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use turnstile_core::Owner;
 
-use crate::backend::{duration, millis, script};
-use crate::resource::FairResource;
-
-static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "turn", "queue", "beat");
+use crate::{Client, Error, Inbox, Key, Name, Script};
 
 /// The most waiters in one call: some milliseconds of the server's time.
 const BATCH: usize = 500;
-/// The least between two calls for a lock that is about to end.
+/// The least between two calls for something that is about to end.
 const LEAST: Duration = Duration::from_millis(50);
 
-/// The waiters of one process, and those who watch.
-#[derive(Debug)]
-pub(crate) struct Beats(Arc<Inner>);
+/// What is waited for: a name, with what the script has to know of it.
+pub trait Awaited: Clone + Send + Sync + 'static {
+    /// The name.
+    fn name(&self) -> &Name;
 
-struct Inner {
+    /// The keys that the script takes for it: as many for each.
+    fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>>;
+
+    /// An argument that the script takes for it.
+    fn argument(&self) -> &str;
+}
+
+/// The waiters of one process, and those who watch: in one call for all of them, a script is told that they are alive.
+///
+/// The script's keys are those of each name, in order. Its arguments are the ms between signs of life; then for each name
+/// its argument, how many owners, and the owners, each in 32 hexadecimal digits. Its reply is, for each name, the ms until
+/// what is waited for ends unless it is renewed, or less than 0 where that is unknown; then for each owner how many stand
+/// before it, or -1 if it has to ask: it was granted, or has no place any more.
+///
+/// Who has to ask is [told](Inbox::tell). It is so for all when no sign of life could be sent for three times.
+#[derive(Debug)]
+pub struct Heartbeats<R>(Arc<Inner<R>>);
+
+struct Inner<R> {
     client: Client,
     inbox: Inbox,
     every: Duration,
-    state: Mutex<State>,
+    script: &'static Script,
+    state: Mutex<State<R>>,
     sooner: Notify,
 }
 
-#[derive(Default)]
-struct State {
-    names: HashMap<Name, Entry>,
+struct State<R> {
+    names: HashMap<Name, Entry<R>>,
     /// When to look next.
     next: Option<Instant>,
     task: Option<AbortHandle>,
 }
 
-struct Entry {
-    resource: FairResource,
+struct Entry<R> {
+    resource: R,
     waiters: HashMap<Owner, Place>,
     watchers: usize,
-    /// When the lock ends unless it is renewed, where that is before the next sign of life.
+    /// When it ends unless it is renewed, where that is before the next sign of life.
     ends: Option<Instant>,
 }
 
@@ -58,22 +73,27 @@ struct Place {
 }
 
 /// What one call is about: waiters of one name.
-struct Part {
-    resource: FairResource,
+struct Part<R> {
+    resource: R,
     owners: Vec<Owner>,
 }
 
-impl Beats {
-    pub(crate) fn new(client: Client, inbox: Inbox, every: Duration) -> Self {
-        Self(Arc::new(Inner { client, inbox, every, state: Mutex::default(), sooner: Notify::new() }))
+impl<R: Awaited> Heartbeats<R> {
+    /// By `script`, each `every`; who is told hears it from `inbox`. It sends nothing yet.
+    #[must_use]
+    pub fn new(client: Client, inbox: Inbox, every: Duration, script: &'static Script) -> Self {
+        let state = Mutex::new(State { names: HashMap::new(), next: None, task: None });
+        Self(Arc::new(Inner { client, inbox, every, script, state, sooner: Notify::new() }))
     }
 
-    pub(crate) fn every(&self) -> Duration {
+    /// How often.
+    #[must_use]
+    pub fn every(&self) -> Duration {
         self.0.every
     }
 
-    /// `owner` stands in the queue, behind so many; the lock ends within `ends` unless it is renewed.
-    pub(crate) fn enter(&self, resource: &FairResource, owner: Owner, ahead: u64, ends: Option<Duration>) {
+    /// `owner` stands in the queue, behind so many; what it waits for ends within `ends` unless it is renewed.
+    pub fn enter(&self, resource: &R, owner: Owner, ahead: u64, ends: Option<Duration>) {
         let now = Instant::now();
         let mut state = self.0.state.lock();
         let entry = state.entry(resource);
@@ -84,35 +104,52 @@ impl Beats {
     }
 
     /// `owner` waits no longer.
-    pub(crate) fn leave(&self, resource: &FairResource, owner: Owner) {
+    pub fn leave(&self, resource: &R, owner: Owner) {
         self.0.state.lock().change(resource, |entry| _ = entry.waiters.remove(&owner));
     }
 
-    /// Somebody watches the lock: that it ends by itself is found too.
-    pub(crate) fn watch(&self, resource: &FairResource) {
+    /// Somebody watches: that it ends by itself is found too.
+    pub fn watch(&self, resource: &R) {
         let mut state = self.0.state.lock();
         state.entry(resource).watchers += 1;
         self.due(&mut state, Instant::now() + self.0.every);
     }
 
-    pub(crate) fn unwatch(&self, resource: &FairResource) {
+    /// Somebody watches no longer.
+    pub fn unwatch(&self, resource: &R) {
         self.0.state.lock().change(resource, |entry| entry.watchers -= 1);
     }
 
     /// How many stood before `owner` when that was last told.
-    pub(crate) fn ahead(&self, resource: &FairResource, owner: Owner) -> Option<u64> {
-        self.0.state.lock().names.get(resource.lock_name())?.waiters.get(&owner).map(|place| place.ahead)
+    #[must_use]
+    pub fn ahead(&self, resource: &R, owner: Owner) -> Option<u64> {
+        self.0.state.lock().names.get(resource.name())?.waiters.get(&owner).map(|place| place.ahead)
+    }
+
+    /// Until `owner` is told something, for at most that long, its signs of life going on.
+    ///
+    /// # Cancelling
+    /// Nothing is lost: what it was told stays for the next call, and its place until it [leaves](Self::leave).
+    pub async fn wait(&self, owner: Owner, at_most: Duration) {
+        let told = async {
+            // The task may have ended with another runtime.
+            self.start();
+            while !self.0.inbox.told(owner, self.0.every).await {
+                self.start();
+            }
+        };
+        let _ = tokio::time::timeout(at_most, told).await;
     }
 
     /// Starts the task where there is none and it is wanted.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
         let mut state = self.0.state.lock();
         if !state.names.is_empty() {
             self.start_if_none(&mut state);
         }
     }
 
-    fn due(&self, state: &mut State, due: Instant) {
+    fn due(&self, state: &mut State<R>, due: Instant) {
         if state.next.is_none_or(|next| due < next) {
             state.next = Some(due);
             self.0.sooner.notify_one();
@@ -120,14 +157,14 @@ impl Beats {
         self.start_if_none(state);
     }
 
-    fn start_if_none(&self, state: &mut State) {
+    fn start_if_none(&self, state: &mut State<R>) {
         if state.task.as_ref().is_none_or(AbortHandle::is_finished) {
             state.task = Some(tokio::spawn(run(self.0.clone())).abort_handle());
         }
     }
 }
 
-impl Drop for Beats {
+impl<R> Drop for Heartbeats<R> {
     fn drop(&mut self) {
         if let Some(task) = self.0.state.lock().task.take() {
             task.abort();
@@ -135,15 +172,15 @@ impl Drop for Beats {
     }
 }
 
-impl fmt::Debug for Inner {
+impl<R> fmt::Debug for Inner<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").field("every", &self.every).finish_non_exhaustive()
     }
 }
 
-impl State {
-    fn entry(&mut self, resource: &FairResource) -> &mut Entry {
-        self.names.entry(resource.lock_name().clone()).or_insert_with(|| Entry {
+impl<R: Awaited> State<R> {
+    fn entry(&mut self, resource: &R) -> &mut Entry<R> {
+        self.names.entry(resource.name().clone()).or_insert_with(|| Entry {
             resource: resource.clone(),
             waiters: HashMap::new(),
             watchers: 0,
@@ -151,17 +188,17 @@ impl State {
         })
     }
 
-    fn change(&mut self, resource: &FairResource, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.names.get_mut(resource.lock_name()) {
+    fn change(&mut self, resource: &R, change: impl FnOnce(&mut Entry<R>)) {
+        if let Some(entry) = self.names.get_mut(resource.name()) {
             change(entry);
             if entry.waiters.is_empty() && entry.watchers == 0 {
-                self.names.remove(resource.lock_name());
+                self.names.remove(resource.name());
             }
         }
     }
 
-    /// What to send now: waiters whose last word is some time ago, and locks that have ended.
-    fn parts(&self, now: Instant, every: Duration) -> Vec<Part> {
+    /// What to send now: waiters whose last word is some time ago, and what has ended.
+    fn parts(&self, now: Instant, every: Duration) -> Vec<Part<R>> {
         let old = |place: &Place| now >= place.since + every / 2;
         let mut parts = Vec::new();
         for entry in self.names.values() {
@@ -179,7 +216,7 @@ impl State {
     }
 }
 
-async fn run(inner: Arc<Inner>) {
+async fn run<R: Awaited>(inner: Arc<Inner<R>>) {
     let mut reached = Instant::now();
     loop {
         let next = {
@@ -218,10 +255,10 @@ async fn run(inner: Arc<Inner>) {
 }
 
 /// As few calls as it takes: of one slot each on a cluster, and none too long.
-fn batches(parts: Vec<Part>, cluster: bool) -> Vec<Vec<Part>> {
-    let mut slots: BTreeMap<u16, Vec<Part>> = BTreeMap::new();
+fn batches<R: Awaited>(parts: Vec<Part<R>>, cluster: bool) -> Vec<Vec<Part<R>>> {
+    let mut slots: BTreeMap<u16, Vec<Part<R>>> = BTreeMap::new();
     for part in parts {
-        slots.entry(if cluster { part.resource.lock_name().slot() } else { 0 }).or_default().push(part);
+        slots.entry(if cluster { part.resource.name().slot() } else { 0 }).or_default().push(part);
     }
     let mut batches = Vec::new();
     for parts in slots.into_values() {
@@ -240,11 +277,11 @@ fn batches(parts: Vec<Part>, cluster: bool) -> Vec<Vec<Part>> {
     batches
 }
 
-async fn beat(inner: &Inner, parts: Vec<Part>) -> Result<(), Error> {
+async fn beat<R: Awaited>(inner: &Inner<R>, parts: Vec<Part<R>>) -> Result<(), Error> {
     let keys: Vec<Key<'_>> = parts.iter().flat_map(|part| part.resource.keys()).collect();
-    let mut call = BEAT.keys_of_any_tag(keys).arg(millis(inner.every));
+    let mut call = inner.script.keys_of_any_tag(keys).arg(u64::try_from(inner.every.as_millis()).unwrap_or(u64::MAX));
     for part in &parts {
-        call = call.arg(part.resource.events()).arg(part.owners.len());
+        call = call.arg(part.resource.argument()).arg(part.owners.len());
         for owner in &part.owners {
             call = call.arg(owner.to_hex().as_ref());
         }
@@ -253,11 +290,16 @@ async fn beat(inner: &Inner, parts: Vec<Part>) -> Result<(), Error> {
     let now = Instant::now();
     let mut state = inner.state.lock();
     for part in parts {
-        let ends = reply.next().and_then(duration).filter(|ends| *ends < inner.every).map(|ends| now + ends.max(LEAST));
+        let ends = reply
+            .next()
+            .and_then(|ends| u64::try_from(ends).ok())
+            .map(Duration::from_millis)
+            .filter(|ends| *ends < inner.every)
+            .map(|ends| now + ends.max(LEAST));
         if let (Some(ends), Some(next)) = (ends, state.next) {
             state.next = Some(next.min(ends + Duration::from_millis(1)));
         }
-        let mut entry = state.names.get_mut(part.resource.lock_name());
+        let mut entry = state.names.get_mut(part.resource.name());
         if let Some(entry) = &mut entry {
             entry.ends = ends;
         }

@@ -23,12 +23,12 @@ macro_rules! script {
 }
 pub(crate) use script;
 
-static GRANT: Script = script!("grant", "", "common", "queue", "grant");
+static GRANT: Script = script!("grant", "", "confirm", "common", "queue", "grant");
 /// What gives permits back has to work where memory is short.
-static RELEASE: Script = script!("release", "#!lua flags=allow-oom\n", "common", "release");
+static RELEASE: Script = script!("release", "#!lua flags=allow-oom\n", "time", "common", "release");
 static RENEW: Script = Script::new("renew", include_str!("lua/renew.lua"));
 /// Waiters' signs of life, and the check that nothing was missed.
-static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "common", "queue", "beat");
+static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "time", "common", "queue", "beat");
 
 /// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life. Not quite the longest
 /// duration, since the engine waits for a little longer than that.

@@ -12,8 +12,8 @@ use crate::backend::{SemaphoreBackend, checked, part, script};
 use crate::resource::SemaphoreResource;
 use crate::state::{Holder, State, Waiter, look};
 
-static SET_LIMIT: Script = script!("set_limit", "", "common", "set_limit");
-static REVIEW: Script = script!("review", "", "common", "review");
+static SET_LIMIT: Script = script!("set_limit", "", "time", "common", "set_limit");
+static REVIEW: Script = script!("review", "", "time", "common", "review");
 
 /// A semaphore: a [`Lock`] that up to its limit hold at a time. Cheap to clone.
 ///

@@ -10,7 +10,7 @@ use crate::SemaphoreError;
 use crate::backend::{checked, part, script};
 use crate::resource::{Form, SemaphoreResource};
 
-static LOOK: Script = script!("look", "", "common", "look");
+static LOOK: Script = script!("look", "", "time", "common", "look");
 
 /// One holder of permits.
 #[derive(Debug, Clone, PartialEq, Eq)]

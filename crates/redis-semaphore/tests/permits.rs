@@ -2,34 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
 use redis_lua::redis::cmd;
-use redis_semaphore::{Client, LeaseOptions, Lock, ReleaseOutcome, Semaphore, SemaphoreError, Semaphores};
+use redis_semaphore::{Client, Lock, ReleaseOutcome, SemaphoreError, Semaphores};
+use support::{FORMS, Form, SAFETY_NET, client, process, ttl, unique, until};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use turnstile_core::{GrantReply, GrantRequest, LeaseBackend, Owner, RenewReply, Renewal};
-use turnstile_testkit::{unique, until};
-
-/// What nobody waits for; a test that does has failed.
-const SAFETY_NET: Duration = Duration::from_secs(60);
-type Form = fn(&Semaphores, &str, u32) -> Result<Semaphore, SemaphoreError>;
-const FORMS: [Form; 2] = [|all, name, limit| all.by_set(name, limit), |all, name, limit| all.by_counter(name, limit)];
-
-async fn client() -> Client {
-    Client::connect(turnstile_testkit::redis::shared().await.unwrap().url()).await.unwrap()
-}
-
-async fn process() -> Semaphores {
-    Semaphores::new(client().await)
-}
-
-fn ttl(millis: u64) -> LeaseOptions {
-    LeaseOptions::new(Duration::from_millis(millis)).unwrap()
-}
 
 /// Counts who is inside, outside of Redis.
 #[derive(Default)]

@@ -8,8 +8,6 @@
 -- life, since when it waits, its channel, and its label, a line each.
 local VERSION = '1'
 local KEPT = 10000 -- ms that the queue outlasts its waiters' signs of life
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function keys_from(first)
   return {
@@ -22,7 +20,8 @@ local function number(n)
   return string.format('%.0f', n)
 end
 
--- What the semaphore's key says, or nothing and a refusal where that is of another version. Before its first use it has no limit.
+-- What the semaphore's key says, or nothing and a refusal where that is of another version. Before its first use it has no limit; by set it
+-- has no counter.
 local function open(key)
   local has = redis.call('HMGET', key.semaphore, 'version', 'form', 'limit', 'used', 'reviewed')
   if has[1] ~= VERSION and (has[1] or redis.call('EXISTS', key.semaphore) == 1) then
@@ -42,30 +41,25 @@ local function weigh(key, owners)
   return sum
 end
 
--- Drops permits that have ended.
-local function prune(key, semaphore)
-  repeat
-    local ended = redis.call('ZRANGEBYSCORE', key.permits, '-inf', now, 'LIMIT', 0, 1000)
-    if ended[1] then
-      semaphore.counted = semaphore.counted and semaphore.counted - weigh(key, ended)
-      redis.call('ZREM', key.permits, unpack(ended))
-      redis.call('HDEL', key.holders, unpack(ended))
-    end
-  until #ended < 1000
-end
-
 -- Adds up what is held.
 local function review(key, semaphore)
   semaphore.used = weigh(key, redis.call('ZRANGE', key.permits, 0, -1))
   semaphore.reviewed = now
 end
 
--- Finds what is held. A counter is believed for a second, unless it cannot be right.
+-- Drops permits that have ended, and finds what is held. A counter is believed for a second, unless it cannot be right.
 local function count(key, semaphore)
-  prune(key, semaphore)
-  local counted, holders = semaphore.counted, semaphore.form == 'counter' and redis.call('ZCARD', key.permits)
-  if holders and counted and counted >= holders and (counted == 0 or holders > 0)
-    and math.abs(now - semaphore.reviewed) < 1000 then
+  local counted = semaphore.counted
+  repeat
+    local ended = redis.call('ZRANGEBYSCORE', key.permits, '-inf', number(now), 'LIMIT', 0, 1000)
+    if ended[1] then
+      counted = counted and counted - weigh(key, ended)
+      redis.call('ZREM', key.permits, unpack(ended))
+      redis.call('HDEL', key.holders, unpack(ended))
+    end
+  until #ended < 1000
+  local holders = counted and redis.call('ZCARD', key.permits)
+  if counted and counted >= holders and (counted == 0 or holders > 0) and math.abs(now - semaphore.reviewed) < 1000 then
     semaphore.used = counted
   else
     review(key, semaphore)
@@ -92,7 +86,7 @@ local function give(key, semaphore, owner, weight, ttl, confirmed, label)
   if token > 9007199254740991 then
     error({err = 'ERR the fencing counter is used up: delete ' .. key.semaphore .. ' when nothing holds an old token'})
   end
-  redis.call('ZADD', key.permits, now + ttl, owner)
+  redis.call('ZADD', key.permits, number(now + ttl), owner)
   redis.call('HSET', key.holders, owner, string.format('%.0f %.0f %.0f %d ', weight, token, now, confirmed) .. label)
   lasts(key.permits, ttl)
   lasts(key.holders, ttl)

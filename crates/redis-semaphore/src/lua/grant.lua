@@ -8,27 +8,6 @@ local key = keys_from(1)
 local owner, ttl, weight, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local any_limit, form, fair, beat = ARGV[5] == '1', ARGV[6], ARGV[7] == '1', tonumber(ARGV[8])
 
--- It has a permit: it was given one when another was released, or the reply to its first request was lost.
-local function confirm()
-  local about = redis.call('HGET', key.holders, owner)
-  local ends = about and redis.call('ZSCORE', key.permits, owner)
-  if ends and tonumber(ends) > now then
-    local head, token, since, confirmed, label = string.match(about, '^(%d+) (%d+) (%d+) (%d) (.*)$')
-    redis.call('ZADD', key.permits, now + ttl, owner)
-    if confirmed == '0' then
-      redis.call('HSET', key.holders, owner, head .. ' ' .. token .. ' ' .. since .. ' 1 ' .. label)
-    end
-    lasts(key.permits, ttl)
-    lasts(key.holders, ttl)
-    return {1, tonumber(token)}
-  end
-end
--- A waiter waits for nothing but this, so it comes first.
-local reply = confirm()
-if reply then
-  return reply
-end
-
 local semaphore, other = open(key)
 if not semaphore then
   return other
@@ -49,7 +28,6 @@ if semaphore.form ~= form or is_refused({weight = weight, limit = any_limit and 
 end
 
 if fair then
-  prune_queue(key)
   serve(key, semaphore)
   reply = confirm()
 end
@@ -66,13 +44,12 @@ end
 
 local ahead = -1
 if beat > 0 then
-  if not redis.call('ZSCORE', key.queue, owner) then
-    local tail = redis.call('ZREVRANGE', key.queue, 0, 0, 'WITHSCORES')[2] or 0
-    redis.call('ZADD', key.queue, tail + 1, owner)
+  local place = redis.call('HINCRBY', key.semaphore, 'arrivals', 1)
+  if redis.call('ZADD', key.queue, 'NX', number(place), owner) == 1 then
     redis.call('HSET', key.waiters, owner,
       string.format('%.0f\n%.0f\n%.0f\n%.0f\n', weight, any_limit and 0 or limit, beat, now) .. ARGV[9] .. '\n' .. ARGV[10])
   end
-  redis.call('ZADD', key.alive, now + 3 * beat, owner)
+  redis.call('ZADD', key.alive, number(now + 3 * beat), owner)
   keep_queue(key, beat)
   ahead = redis.call('ZRANK', key.queue, owner)
 end

@@ -5,18 +5,18 @@
 local key, owner = keys_from(1), ARGV[1]
 local ends = redis.pcall('ZSCORE', key.permits, owner) -- In a key of another type there is nothing of ours.
 local had = type(ends) == 'string'
--- It is given back, whatever the rest is like.
-pcall(function()
+local fine = pcall(function()
+  if not had then
+    if not redis.call('ZSCORE', key.queue, owner) then
+      return
+    end
+    leave(key, owner)
+  end
   local semaphore = open(key)
   if had then
-    local weight = weigh(key, {owner})
+    semaphore.counted = semaphore.counted and semaphore.counted - weigh(key, {owner})
     redis.call('ZREM', key.permits, owner)
     redis.call('HDEL', key.holders, owner)
-    semaphore.counted = semaphore.counted and semaphore.counted - weight
-  elseif redis.call('ZSCORE', key.queue, owner) then
-    leave(key, owner)
-  else
-    return
   end
   if semaphore.limit then
     count(key, semaphore)
@@ -24,7 +24,8 @@ pcall(function()
     keep(key, semaphore)
   end
 end)
-if had then
+-- It is given back, whatever the rest is like.
+if had and not fine then
   redis.call('ZREM', key.permits, owner)
 end
 return had and tonumber(ends) > now and 1 or 0

@@ -9,8 +9,8 @@ end
 if not semaphore.limit then
   return {1, '0', '0'}
 end
-local before = semaphore.form == 'counter' and (semaphore.counted or 0)
-prune(key, semaphore)
+local before = semaphore.counted
+count(key, semaphore)
 for _, owner in ipairs(redis.call('HKEYS', key.holders)) do
   if not redis.call('ZSCORE', key.permits, owner) then
     redis.call('HDEL', key.holders, owner)

@@ -1,11 +1,9 @@
 //! How leases are granted, renewed and released on one Redis: a script and a round trip each.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
-use redis_lua::{Client, Error, Key, Name, Script, redis};
+use redis_lua::{Client, Error, Key, Name, Script, process_label, redis, renew_in_batches};
 use turnstile_core::quorum::QuorumNode;
 use turnstile_core::{
     BackendError, ErrorKind, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseOptions, Owner, ReleaseOutcome,
@@ -81,26 +79,13 @@ impl LeaseBackend for LockBackend {
     }
 
     async fn renew(&self, leases: &[Renewal<LockResource>]) -> Vec<Result<RenewReply, BackendError>> {
-        // One call for each kind of lease; on a cluster, for each slot.
-        let mut calls: BTreeMap<(bool, u16), Vec<usize>> = BTreeMap::new();
-        for (at, lease) in leases.iter().enumerate() {
-            let slot = if self.client.is_cluster() { lease.resource.names()[0].slot() } else { 0 };
-            calls.entry((lease.resource.is_shared(), slot)).or_default().push(at);
-        }
-        let calls = calls.into_iter().map(|((shared, _), places)| async move {
-            let replies = self.renew_together(shared, places.iter().map(|&at| &leases[at])).await;
-            (places, replies)
-        });
-        let mut replies = vec![Ok(RenewReply::NotHeld); leases.len()];
-        for (places, answer) in join_all(calls).await {
-            for (nth, at) in places.into_iter().enumerate() {
-                replies[at] = answer.as_ref().map_err(Clone::clone).map(|renewed| match renewed.get(nth) {
-                    Some(true) => RenewReply::Renewed,
-                    _ => RenewReply::NotHeld,
-                });
-            }
-        }
-        replies
+        renew_in_batches(
+            &self.client,
+            leases,
+            |on| (on.is_shared(), &on.names()[0]),
+            |shared, batch| self.renew_together(shared, batch),
+        )
+        .await
     }
 
     async fn release(&self, resource: &LockResource, owner: Owner) -> Result<ReleaseReply, BackendError> {
@@ -137,9 +122,7 @@ impl LockBackend {
     /// Locks on the servers of `client`, for whoever builds on them: [`RedisLocks`](crate::RedisLocks) is the front door.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-        let label = format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id());
-        Self { client, label, replicas: None }
+        Self { client, label: process_label(), replicas: None }
     }
 
     /// The same by another label than host name and process id: see
@@ -164,15 +147,15 @@ impl LockBackend {
         holder::who(&self.client, name).await
     }
 
-    async fn renew_together<'a>(
+    async fn renew_together(
         &self,
         shared: bool,
-        leases: impl ExactSizeIterator<Item = &'a Renewal<LockResource>> + Clone,
+        leases: Vec<&Renewal<LockResource>>,
     ) -> Result<Vec<bool>, BackendError> {
         let (script, suffixes): (_, &[&str]) =
             if shared { (&RENEW_SHARED, &["readers", "holder"]) } else { (&RENEW_EXCLUSIVE, &[""]) };
         let mut keys: Vec<Key<'_>> = Vec::with_capacity(leases.len() * suffixes.len());
-        for lease in leases.clone() {
+        for lease in &leases {
             keys.extend(lease.resource.keys(suffixes));
         }
         let mut call = script.keys_of_any_tag(keys);

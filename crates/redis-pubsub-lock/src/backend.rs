@@ -1,12 +1,10 @@
 //! How leases are granted, renewed and released: a script and a round trip each, and a message to who is next.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use redis_lua::redis::{Value, from_redis_value};
-use redis_lua::{Client, Heartbeats, Inbox, Key, Script};
+use redis_lua::{Client, Heartbeats, Inbox, Key, Script, renew_in_batches};
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, Owner, ReleaseOutcome, ReleaseReply,
     RenewReply, Renewal, Resource,
@@ -74,26 +72,7 @@ impl LeaseBackend for FairBackend {
     }
 
     async fn renew(&self, leases: &[Renewal<FairResource>]) -> Vec<Result<RenewReply, BackendError>> {
-        // On a cluster, one call for each slot.
-        let mut calls: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-        for (at, lease) in leases.iter().enumerate() {
-            let slot = if self.client.is_cluster() { lease.resource.lock_name().slot() } else { 0 };
-            calls.entry(slot).or_default().push(at);
-        }
-        let calls = calls.into_values().map(|places| async move {
-            let replies = self.renew_together(places.iter().map(|&at| &leases[at])).await;
-            (places, replies)
-        });
-        let mut replies = vec![Ok(RenewReply::NotHeld); leases.len()];
-        for (places, answer) in join_all(calls).await {
-            for (nth, at) in places.into_iter().enumerate() {
-                replies[at] = answer.as_ref().map_err(Clone::clone).map(|renewed| match renewed.get(nth) {
-                    Some(true) => RenewReply::Renewed,
-                    _ => RenewReply::NotHeld,
-                });
-            }
-        }
-        replies
+        renew_in_batches(&self.client, leases, |on| ((), on.lock_name()), |(), batch| self.renew_together(batch)).await
     }
 
     async fn release(&self, resource: &FairResource, owner: Owner) -> Result<ReleaseReply, BackendError> {
@@ -116,9 +95,8 @@ impl LeaseBackend for FairBackend {
     }
 }
 
-/// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life. Not quite the longest
-/// duration, since the engine waits for a little longer than that.
-const UNTIL_TOLD: Duration = Duration::from_secs(u64::MAX);
+/// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life.
+const UNTIL_TOLD: Duration = Duration::MAX;
 
 impl FairBackend {
     /// Asks once. With a refusal, when the lock ends unless it is renewed.
@@ -157,11 +135,8 @@ impl FairBackend {
         Ok((GrantReply::Refused { ends_within, ahead }, ends))
     }
 
-    async fn renew_together(
-        &self,
-        leases: impl Iterator<Item = &Renewal<FairResource>> + Clone,
-    ) -> Result<Vec<bool>, BackendError> {
-        let keys: Vec<Key<'_>> = leases.clone().flat_map(|lease| lease.resource.held_keys()).collect();
+    async fn renew_together(&self, leases: Vec<&Renewal<FairResource>>) -> Result<Vec<bool>, BackendError> {
+        let keys: Vec<Key<'_>> = leases.iter().flat_map(|lease| lease.resource.held_keys()).collect();
         let mut call = RENEW.keys_of_any_tag(keys).arg(millis(KEPT));
         for lease in leases {
             call = call.arg(lease.owner.to_hex().as_ref()).arg(millis(lease.ttl));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_lua::{Client, Heartbeats, Inbox, Name, NameError};
+use redis_lua::{Client, Heartbeats, Inbox, Name, NameError, process_label};
 use turnstile_core::{LeaseManager, LeaseOptions, ManagedLock};
 
 use crate::LookError;
@@ -127,10 +127,7 @@ impl FairLocksBuilder {
     /// Ready.
     #[must_use]
     pub fn build(self) -> FairLocks {
-        let label = self.holder.unwrap_or_else(|| {
-            let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-            format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
-        });
+        let label = self.holder.unwrap_or_else(process_label);
         let inbox = Inbox::new(self.client.clone());
         let beats = Heartbeats::new(self.client.clone(), inbox.clone(), self.heartbeat, &BEAT);
         let backend = FairBackend { client: self.client, inbox, beats, label };

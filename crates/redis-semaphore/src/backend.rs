@@ -1,12 +1,10 @@
 //! How permits are granted, renewed and released: a script and a round trip each, and a message to who is next.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use redis_lua::redis::{FromRedisValue, Value, from_redis_value};
-use redis_lua::{Client, Heartbeats, Inbox, Key, Script};
+use redis_lua::{Client, Heartbeats, Inbox, Key, Script, renew_in_batches};
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, Owner, ReleaseOutcome, ReleaseReply,
     RenewReply, Renewal,
@@ -30,9 +28,8 @@ static RENEW: Script = Script::new("renew", include_str!("lua/renew.lua"));
 /// Waiters' signs of life, and the check that nothing was missed.
 static BEAT: Script = script!("beat", "#!lua flags=allow-oom\n", "time", "common", "queue", "beat");
 
-/// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life. Not quite the longest
-/// duration, since the engine waits for a little longer than that.
-const UNTIL_TOLD: Duration = Duration::from_secs(u64::MAX);
+/// No limit: one in the queue is told when it is to ask, and is checked upon by its signs of life.
+const UNTIL_TOLD: Duration = Duration::MAX;
 
 /// The strategy of this crate, for a [`LeaseManager`](turnstile_core::LeaseManager).
 #[derive(Debug)]
@@ -113,11 +110,8 @@ impl SemaphoreBackend {
         Ok((GrantReply::Refused { ends_within, ahead }, ends))
     }
 
-    async fn renew_together(
-        &self,
-        leases: impl Iterator<Item = &Renewal<SemaphoreResource>> + Clone,
-    ) -> Result<Vec<bool>, BackendError> {
-        let keys: Vec<Key<'_>> = leases.clone().flat_map(|lease| lease.resource.held_keys()).collect();
+    async fn renew_together(&self, leases: Vec<&Renewal<SemaphoreResource>>) -> Result<Vec<bool>, BackendError> {
+        let keys: Vec<Key<'_>> = leases.iter().flat_map(|lease| lease.resource.held_keys()).collect();
         let mut call = RENEW.keys_of_any_tag(keys);
         for lease in leases {
             call = call.arg(lease.owner.to_hex().as_ref()).arg(millis(lease.ttl));
@@ -155,26 +149,7 @@ impl LeaseBackend for SemaphoreBackend {
     }
 
     async fn renew(&self, leases: &[Renewal<SemaphoreResource>]) -> Vec<Result<RenewReply, BackendError>> {
-        // On a cluster, one call for each slot.
-        let mut calls: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-        for (at, lease) in leases.iter().enumerate() {
-            let slot = if self.client.is_cluster() { lease.resource.name.slot() } else { 0 };
-            calls.entry(slot).or_default().push(at);
-        }
-        let calls = calls.into_values().map(|places| async move {
-            let replies = self.renew_together(places.iter().map(|&at| &leases[at])).await;
-            (places, replies)
-        });
-        let mut replies = vec![Ok(RenewReply::NotHeld); leases.len()];
-        for (places, answer) in join_all(calls).await {
-            for (nth, at) in places.into_iter().enumerate() {
-                replies[at] = answer.as_ref().map_err(Clone::clone).map(|renewed| match renewed.get(nth) {
-                    Some(true) => RenewReply::Renewed,
-                    _ => RenewReply::NotHeld,
-                });
-            }
-        }
-        replies
+        renew_in_batches(&self.client, leases, |on| ((), &on.name), |(), batch| self.renew_together(batch)).await
     }
 
     async fn release(&self, resource: &SemaphoreResource, owner: Owner) -> Result<ReleaseReply, BackendError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_lua::{Client, Name};
+use redis_lua::{Client, Name, process_label};
 use turnstile_core::{LeaseManager, LeaseOptions};
 
 use crate::SemaphoreError;
@@ -105,14 +105,8 @@ impl SemaphoresBuilder {
     /// Ready.
     #[must_use]
     pub fn build(self) -> Semaphores {
-        let label = self.label.unwrap_or_else(default_label);
+        let label = self.label.unwrap_or_else(process_label);
         let backend = SemaphoreBackend::new(self.client, label, self.heartbeat);
         Semaphores { manager: LeaseManager::new(backend), options: Arc::default() }
     }
-}
-
-/// Host name and process id.
-pub(crate) fn default_label() -> String {
-    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
-    format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
 }

@@ -216,7 +216,7 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
                     outage_since = None;
                     *heard.lock() = Some(Ok(ahead.map(|ahead| (self.owner, ahead))));
                     self.note(Ok(()));
-                    let at_most = ends_within.map_or(Duration::MAX, |end| end + Duration::from_millis(1));
+                    let at_most = ends_within.map_or(Duration::MAX, |end| end.saturating_add(Duration::from_millis(1)));
                     let told = ahead.is_some() && ends_within.is_some();
                     self.wait(if told { at_most } else { delay().min(at_most) }).await;
                 }

@@ -28,6 +28,17 @@ pub enum SemaphoreError {
         /// What there is.
         limit: u32,
     },
+    /// A limit that takes every node of a quorum.
+    #[error(
+        "a limit of {limit} over {nodes} nodes takes every one of them, so that one that is down stops all grants: give at least {} \
+         nodes, or allow it with without_spare_node", u64::from(*limit) + 2
+    )]
+    NoSpareNode {
+        /// The limit.
+        limit: u32,
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// The server keeps another limit: that of the first user, or of the last `set_limit`.
     #[error(
         "{name:?} has the limit {theirs}, and this caller says {yours}: use {theirs}, or change it on purpose with set_limit"

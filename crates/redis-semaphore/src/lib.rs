@@ -2,6 +2,7 @@
 
 mod backend;
 mod error;
+mod quorum;
 mod resource;
 mod semaphore;
 mod semaphores;
@@ -9,6 +10,7 @@ mod state;
 
 pub use backend::SemaphoreBackend;
 pub use error::SemaphoreError;
+pub use quorum::{ConfigError, Node, QuorumSemaphore, QuorumSemaphores, QuorumSemaphoresBuilder};
 pub use redis_lua::{Client, NameError};
 pub use resource::{Form, SemaphoreResource};
 pub use semaphore::{Review, Semaphore};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use redis_lua::{Awaited, Key, Name};
 use turnstile_core::Resource;
 
+use crate::SemaphoreError;
+
 /// How the server counts what is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -44,6 +46,15 @@ impl SemaphoreResource {
     pub(crate) fn new(name: Name, limit: u32, form: Form) -> Self {
         let title: Arc<str> = name.as_str().into();
         Self { name, queue: title.clone(), title, limit, weight: 1, form, any_limit: false, fair: true }
+    }
+
+    /// The same of what somebody says.
+    pub(crate) fn checked(name: &str, limit: u32, form: Form) -> Result<Self, SemaphoreError> {
+        let name = Name::new(name)?;
+        if limit == 0 {
+            return Err(SemaphoreError::NoLimit);
+        }
+        Ok(Self::new(name, limit, form))
     }
 
     /// The same, asked for without a place in the server's queue; in this process, in a local queue of its own.

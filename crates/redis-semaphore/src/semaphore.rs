@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis_lua::{Client, Script};
-use turnstile_core::{AcquireError, Lease, LeaseOptions, Lock, ManagedLock, Resource};
+use turnstile_core::{AcquireError, Lease, LeaseBackend, LeaseOptions, Lock, ManagedLock, Resource};
 
 use crate::SemaphoreError;
 use crate::backend::{SemaphoreBackend, checked, part, script};
@@ -18,10 +18,15 @@ static REVIEW: Script = script!("review", "", "time", "common", "review");
 /// A semaphore: a [`Lock`] that up to its limit hold at a time. Cheap to clone.
 ///
 /// The [`Lock`] methods ask for its weight, by default one permit.
-#[derive(Clone)]
-pub struct Semaphore {
-    lock: ManagedLock<SemaphoreBackend>,
+pub struct Semaphore<B: LeaseBackend = SemaphoreBackend> {
+    lock: ManagedLock<B>,
     options: Arc<LeaseOptions>,
+}
+
+impl<B: LeaseBackend> Clone for Semaphore<B> {
+    fn clone(&self) -> Self {
+        Self::new(self.lock.clone(), self.options.clone())
+    }
 }
 
 /// What a review found.
@@ -34,11 +39,13 @@ pub struct Review {
     pub after: i64,
 }
 
-impl Semaphore {
-    pub(crate) const fn new(lock: ManagedLock<SemaphoreBackend>, options: Arc<LeaseOptions>) -> Self {
+impl<B: LeaseBackend> Semaphore<B> {
+    pub(crate) const fn new(lock: ManagedLock<B>, options: Arc<LeaseOptions>) -> Self {
         Self { lock, options }
     }
+}
 
+impl<B: LeaseBackend<Resource = SemaphoreResource>> Semaphore<B> {
     /// The same semaphore, each acquire asking for `weight` permits at once: all or none.
     ///
     /// # Errors
@@ -52,25 +59,12 @@ impl Semaphore {
         }
     }
 
-    /// The same semaphore without the queue: asks again with back-off, and may overtake those in the queue.
-    #[must_use]
-    pub fn unfair(&self) -> Self {
-        self.with(self.lock.resource().clone().unfair())
-    }
-
     /// The same semaphore with other options for its permits.
     #[must_use]
     pub fn with_options(mut self, options: impl Into<Arc<LeaseOptions>>) -> Self {
         self.options = options.into();
         self.lock = self.lock.with_options(self.options.clone());
         self
-    }
-
-    /// The same semaphore by whatever limit the server keeps: its own is for the first use alone. So a limit can be changed while
-    /// processes run that know the old one.
-    #[must_use]
-    pub fn by_any_limit(&self) -> Self {
-        self.with(SemaphoreResource { any_limit: true, ..self.lock.resource().clone() })
     }
 
     /// Waits for `weight` permits at once, as long as it takes.
@@ -93,6 +87,36 @@ impl Semaphore {
     /// As of [`Lock`].
     pub async fn try_acquire_many(&self, weight: u32) -> Result<Option<Lease>, AcquireError> {
         self.heavy(weight)?.try_acquire().await
+    }
+
+    /// What its permits are on.
+    #[must_use]
+    pub fn resource(&self) -> &SemaphoreResource {
+        self.lock.resource()
+    }
+
+    fn with(&self, resource: SemaphoreResource) -> Self {
+        Self { lock: self.lock.manager().lock(resource, self.options.clone()), options: self.options.clone() }
+    }
+
+    fn heavy(&self, weight: u32) -> Result<Self, AcquireError> {
+        let name = || self.lock.resource().name().clone();
+        self.weighing(weight).map_err(|error| AcquireError::Backend { name: name(), source: error.into() })
+    }
+}
+
+impl Semaphore {
+    /// The same semaphore without the queue: asks again with back-off, and may overtake those in the queue.
+    #[must_use]
+    pub fn unfair(&self) -> Self {
+        self.with(self.lock.resource().clone().unfair())
+    }
+
+    /// The same semaphore by whatever limit the server keeps: its own is for the first use alone. So a limit can be changed while
+    /// processes run that know the old one.
+    #[must_use]
+    pub fn by_any_limit(&self) -> Self {
+        self.with(SemaphoreResource { any_limit: true, ..self.lock.resource().clone() })
     }
 
     /// Changes the limit on the server, and gives the semaphore with the new one.
@@ -174,28 +198,13 @@ impl Semaphore {
         Ok(self.state().await?.queue)
     }
 
-    /// What its permits are on.
-    #[must_use]
-    pub fn resource(&self) -> &SemaphoreResource {
-        self.lock.resource()
-    }
-
-    fn with(&self, resource: SemaphoreResource) -> Self {
-        Self { lock: self.lock.manager().lock(resource, self.options.clone()), options: self.options.clone() }
-    }
-
-    fn heavy(&self, weight: u32) -> Result<Self, AcquireError> {
-        let name = || self.lock.resource().name().clone();
-        self.weighing(weight).map_err(|error| AcquireError::Backend { name: name(), source: error.into() })
-    }
-
     fn client(&self) -> &Client {
         &self.lock.manager().backend().client
     }
 }
 
 #[async_trait]
-impl Lock for Semaphore {
+impl<B: LeaseBackend> Lock for Semaphore<B> {
     fn name(&self) -> &str {
         self.lock.name()
     }

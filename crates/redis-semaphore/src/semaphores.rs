@@ -66,11 +66,8 @@ impl Semaphores {
     }
 
     fn semaphore(&self, name: &str, limit: u32, form: Form) -> Result<Semaphore, SemaphoreError> {
-        let name = Name::new(name)?;
-        if limit == 0 {
-            return Err(SemaphoreError::NoLimit);
-        }
-        let lock = self.manager.lock(SemaphoreResource::new(name, limit, form), self.options.clone());
+        let resource = SemaphoreResource::checked(name, limit, form)?;
+        let lock = self.manager.lock(resource, self.options.clone());
         Ok(Semaphore::new(lock, self.options.clone()))
     }
 }

@@ -5,6 +5,7 @@
 #[doc = include_str!("../../README.md")]
 pub struct FrontPage;
 
+mod crowd;
 pub mod kafka;
 mod kafka_scene;
 pub mod lease_rules;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use redis_lock::{AcquireError, BackendError, Client, Lease, LeaseOptions, RedisLocks};
 use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 
+pub use crowd::Crowd;
 pub use log::Log;
 pub use oracle::Oracle;
 pub use turnstile_testkit::until;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use redis_lock::{Client, LockBackend, LockResource, RedisLocks};
 use redis_pubsub_lock::FairLocks;
 use redis_redlock::Redlock;
+use redis_semaphore::{QuorumSemaphores, Semaphores};
 use tokio::sync::OnceCell;
 use turnstile_core::{
     BackendError, FencingToken, GrantReply, GrantRequest, LeaseBackend, LeaseManager, LeaseOptions, Owner,
@@ -36,16 +37,31 @@ enum OnOneServer {
     Mutex,
     Several,
     Fair,
+    SemaphoreBySet,
+    SemaphoreByCounter,
 }
 
 #[async_trait]
 impl Strategy for OnOneServer {
     async fn member(&self) -> Member {
         let (client, proxies) = one_client().await;
-        if let OnOneServer::Fair = self {
-            let locks = FairLocks::new(client);
-            let manager = locks.manager().clone();
-            return Member::new(&manager, move |name| locks.lock(name).unwrap(), proxies);
+        match self {
+            Self::Fair => {
+                let locks = FairLocks::new(client);
+                let manager = locks.manager().clone();
+                return Member::new(&manager, move |name| locks.lock(name).unwrap(), proxies);
+            }
+            Self::SemaphoreBySet | Self::SemaphoreByCounter => {
+                let (semaphores, by_set) = (Semaphores::new(client), matches!(self, Self::SemaphoreBySet));
+                let manager = semaphores.manager().clone();
+                let locks = manager.clone();
+                let one = move |name: &str| {
+                    let one = if by_set { semaphores.by_set(name, 1) } else { semaphores.by_counter(name, 1) };
+                    locks.lock(one.unwrap().resource().clone(), LeaseOptions::default())
+                };
+                return Member::new(&manager, one, proxies);
+            }
+            Self::Mutex | Self::Several => {}
         }
         let (locks, several) = (RedisLocks::new(client), matches!(self, OnOneServer::Several));
         let manager = locks.manager().clone();
@@ -91,6 +107,28 @@ impl Strategy for OverThree {
     }
 }
 
+/// A semaphore of one over the same three nodes.
+struct SemaphoreOverThree;
+
+#[async_trait]
+impl Strategy for SemaphoreOverThree {
+    async fn member(&self) -> Member {
+        let nodes: Vec<Redis> = three().await.iter().map(|node| Redis::clone(node)).collect();
+        let (clients, proxies) = through_proxies(&nodes).await;
+        let semaphores = QuorumSemaphores::builder(clients).build().unwrap();
+        let manager = semaphores.by_set("any", 1).unwrap().manager().clone();
+        let locks = manager.clone();
+        let one = move |name: &str| {
+            locks.lock(semaphores.by_set(name, 1).unwrap().resource().clone(), LeaseOptions::default())
+        };
+        Member::new(&manager, one, proxies)
+    }
+
+    async fn servers(&self) -> Vec<String> {
+        OverThree.servers().await
+    }
+}
+
 /// All rules for one strategy.
 macro_rules! rules_of {
     ($module:ident, $strategy:expr) => {
@@ -123,6 +161,9 @@ rules_of!(mutex, OnOneServer::Mutex);
 rules_of!(several_names, OnOneServer::Several);
 rules_of!(fair_lock, OnOneServer::Fair);
 rules_of!(redlock, OverThree);
+rules_of!(semaphore_by_set, OnOneServer::SemaphoreBySet);
+rules_of!(semaphore_by_counter, OnOneServer::SemaphoreByCounter);
+rules_of!(semaphore_over_a_quorum, SemaphoreOverThree);
 
 // ── Negative controls ───────────────────────────────────────────────────────────────────────────────────────────────
 

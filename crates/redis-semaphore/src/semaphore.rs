@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis_lua::{Client, Script};
-use turnstile_core::{AcquireError, Lease, LeaseBackend, LeaseOptions, Lock, ManagedLock, Resource};
+use turnstile_core::{AcquireError, Lease, LeaseBackend, LeaseManager, LeaseOptions, Lock, ManagedLock, Resource};
 
 use crate::SemaphoreError;
 use crate::backend::{SemaphoreBackend, checked, part, script};
@@ -87,6 +87,12 @@ impl<B: LeaseBackend<Resource = SemaphoreResource>> Semaphore<B> {
     /// As of [`Lock`].
     pub async fn try_acquire_many(&self, weight: u32) -> Result<Option<Lease>, AcquireError> {
         self.heavy(weight)?.try_acquire().await
+    }
+
+    /// The manager of its permits: to shut it down.
+    #[must_use]
+    pub fn manager(&self) -> &LeaseManager<B> {
+        self.lock.manager()
     }
 
     /// What its permits are on.

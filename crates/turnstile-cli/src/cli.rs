@@ -22,6 +22,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     Lock(LockArgs),
+    Semaphore(SemaphoreArgs),
     Who(WhoArgs),
     #[cfg(feature = "kafka")]
     Group(GroupArgs),
@@ -50,6 +51,41 @@ pub struct LockArgs {
     #[arg(long = "name", value_name = "NAME", conflicts_with = "shared")]
     pub more_names: Vec<String>,
 
+    /// Share the lock with others that do so too; it excludes, and is excluded by, those without -s
+    #[arg(short, long)]
+    pub shared: bool,
+
+    /// First come, first served over all processes: waiters stand in a queue on the server, and are woken. A fair lock is
+    /// another lock than the one of that name without --fair: let all use one of them
+    #[arg(long, conflicts_with_all = ["shared", "more_names"])]
+    pub fair: bool,
+
+    /// Over several independent Redis servers, at best three or five, of which a majority has to grant it: it goes on while the others
+    /// are down. Waiters ask again. Instead of --url; let all who use the name give the same servers
+    #[arg(
+        long,
+        value_name = "URL,URL,…",
+        value_delimiter = ',',
+        env = "TURNSTILE_REDLOCK_URLS",
+        hide_env_values = true
+    )]
+    #[arg(conflicts_with = "fair")]
+    pub redlock: Vec<String>,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    #[command(flatten)]
+    pub server: Server,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// How long to wait, what to do when it is lost, and what is told: alike for all that run a command.
+#[derive(Args)]
+pub struct RunArgs {
     /// Wait at most this long for the lock, such as 10s or 500ms; 0 is -n. Otherwise as long as it takes
     #[arg(short, long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
@@ -61,15 +97,6 @@ pub struct LockArgs {
     /// The exit code when the lock is not acquired
     #[arg(short = 'E', long, value_name = "CODE", default_value_t = crate::exit::NOT_ACQUIRED)]
     pub conflict_exit_code: u8,
-
-    /// Share the lock with others that do so too; it excludes, and is excluded by, those without -s
-    #[arg(short, long)]
-    pub shared: bool,
-
-    /// First come, first served over all processes: waiters stand in a queue on the server, and are woken. A fair lock is
-    /// another lock than the one of that name without --fair: let all use one of them
-    #[arg(long, conflicts_with_all = ["shared", "more_names"])]
-    pub fair: bool,
 
     /// How long the lock outlives this process if it dies, or loses the server. It is renewed each third of it
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -84,9 +111,6 @@ pub struct LockArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
 
-    #[command(flatten)]
-    pub server: Server,
-
     /// Tell what happens as JSON, one event a line, on stderr
     #[arg(long, conflicts_with_all = ["verbose", "quiet"])]
     pub json: bool,
@@ -98,9 +122,55 @@ pub struct LockArgs {
     /// Do not even tell that the lock was not acquired; the exit code does
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+/// Run a command while holding permits of a semaphore: at most N at a time
+///
+/// As `turnstile lock`, but for up to --limit permits in all. First come, first served over all processes: a heavy one is not
+/// passed by lighter ones that came later. The server keeps the limit of the first use; another one is refused.
+#[derive(Args)]
+#[command(after_help = LOCK_EXIT, after_long_help = SEMAPHORE_HELP)]
+pub struct SemaphoreArgs {
+    /// The name of the semaphore: 1 to 1,024 bytes of printable text, such as exports
+    pub name: String,
+
+    /// How many permits there are
+    #[arg(short = 'l', long, value_name = "N", required_unless_present_any = ["set_limit", "review"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+
+    /// How many permits the command takes
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub weight: u32,
+
+    /// Go by the server's limit where it keeps another: --limit is for the first use
+    #[arg(long)]
+    pub any_limit: bool,
+
+    /// Count by a counter rather than by adding up: for hundreds of holders
+    #[arg(long)]
+    pub counter: bool,
+
+    /// Keep to no order: ask again and again, and take what is free before those in the queue
+    #[arg(long)]
+    pub unfair: bool,
+
+    /// Change the limit that the server keeps, and run nothing. Who says another limit is refused from then on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["limit", "review", "command"])]
+    pub set_limit: Option<u32>,
+
+    /// Drop permits that have ended, set the counter to what the others weigh, and run nothing. It is done by itself, too
+    #[arg(long, conflicts_with_all = ["limit", "command"])]
+    pub review: bool,
+
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    #[command(flatten)]
+    pub server: Server,
 
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present_any = ["set_limit", "review"], value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -115,14 +185,14 @@ pub enum OnLost {
     Ignore,
 }
 
-/// Show who holds a lock
+/// Show who holds a lock or permits of a semaphore, and who stands in its queue
 ///
 /// Exit code: 0 if it is held, 1 if it is free; 64 and above as `turnstile lock` has them. What it shows may have
 /// changed by the time you read it: do not decide by it, use `turnstile lock -n`.
 #[derive(Args)]
 #[command(after_help = WHO_HELP)]
 pub struct WhoArgs {
-    /// The name of the lock
+    /// The name of the lock or semaphore
     pub name: String,
 
     #[command(flatten)]
@@ -209,8 +279,20 @@ Examples:
   turnstile lock -w 10m --ttl 10s deploy -- make deploy
   turnstile lock -s index -- ./query.sh               # readers share it; a writer locks it without -s
   turnstile lock --fair -w 10m deploy -- make deploy  # in the order of arrival; at the limit, the place is told
+  turnstile lock --redlock redis://a,redis://b,redis://c deploy -- make deploy
   turnstile lock accounts/1 --name accounts/2 -- ./transfer.sh
   turnstile lock job -- sh -c './one && ./two'        # a shell, if one is wanted";
+
+const SEMAPHORE_HELP: &str = "\
+Exit codes and the command's environment: as of `turnstile lock --help`; 78 too where the server keeps another limit
+or form.
+
+Examples:
+  turnstile semaphore exports -l 4 -- ./export.sh             # four at a time, in the whole fleet
+  turnstile semaphore exports -l 4 --weight 2 -- ./big.sh     # it counts as two
+  turnstile semaphore exports -l 4 -n -- ./export.sh          # or not at all: exit code 75
+  turnstile semaphore exports --set-limit 6
+  turnstile who exports";
 
 const WHO_HELP: &str = "\
 Examples:

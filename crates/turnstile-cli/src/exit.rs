@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
 use redis_lock::{AcquireError, BackendError, ErrorKind, LockError, WhoError};
+use redis_semaphore::SemaphoreError;
 use thiserror::Error;
 
 /// `who`: nobody holds it.
@@ -79,6 +80,17 @@ impl From<WhoError> for Failure {
         match error {
             WhoError::Redis(error) => BackendError::from(error).into(),
             error => Self::new(CONFIG, error.to_string()),
+        }
+    }
+}
+
+impl From<SemaphoreError> for Failure {
+    fn from(error: SemaphoreError) -> Self {
+        match error {
+            SemaphoreError::NoLimit | SemaphoreError::NoWeight | SemaphoreError::TooHeavy { .. } => {
+                Self::new(USAGE, error.to_string())
+            }
+            error => BackendError::from(error).into(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod group;
 #[cfg(feature = "lab")]
 mod lab;
 mod lock;
+mod semaphore;
 mod server;
 mod who;
 
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Lock(args) => lock::run(args),
+        Command::Lock(args) => lock::run(&args),
+        Command::Semaphore(args) => semaphore::run(&args),
         Command::Who(args) => who::run(&args),
         Command::Exec(args) => lock::exec(&args),
         #[cfg(feature = "kafka")]

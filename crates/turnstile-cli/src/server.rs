@@ -1,7 +1,7 @@
 //! The one place where the command meets its Redis.
 
 use clap::Args;
-use redis_lock::{BackendError, Client, RedisLocks};
+use redis_lock::{BackendError, Client};
 
 use crate::exit::{self, Failure};
 
@@ -14,11 +14,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Its locks; connects within a second.
-    pub async fn connect(&self) -> Result<RedisLocks, Failure> {
-        Ok(RedisLocks::new(self.client().await?))
-    }
-
     /// Connects, within a second.
     pub async fn client(&self) -> Result<Client, Failure> {
         let no_url = || Failure::new(exit::USAGE, "which Redis? Give its URL by --url or TURNSTILE_REDIS_URL");

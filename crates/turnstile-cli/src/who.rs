@@ -1,22 +1,30 @@
-//! `turnstile who`: who holds a lock.
+//! `turnstile who`: who holds a lock or permits of a semaphore, and who waits in its queue.
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use redis_lock::Holder;
+use redis_lock::{BackendError, Client, ErrorKind, Holder, RedisLocks};
+use redis_pubsub_lock::{FairLocks, LookError};
+use redis_semaphore::{SemaphoreError, Semaphores, State};
 use serde::Serialize;
 
 use crate::cli::WhoArgs;
 use crate::events::{Event, Style};
 use crate::exit::{self, Failure};
+use crate::lock::printable;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Answer<'a> {
     name: &'a str,
     held: bool,
+    /// Of a semaphore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
     holders: Vec<Row>,
+    /// Those in the queue on the server, the next first.
+    queue: Vec<Waiting>,
 }
 
 #[derive(Serialize)]
@@ -25,24 +33,60 @@ struct Row {
     owner: String,
     token: u64,
     shared: bool,
+    /// Of a semaphore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
     since: String,
     held_ms: u64,
     /// None for a key that never ends by itself.
     remaining_ms: Option<u64>,
 }
 
+#[derive(Serialize)]
+struct Waiting {
+    label: String,
+    owner: String,
+    /// Of a semaphore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    waited_ms: u64,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since(held_for: Duration) -> String {
+    let since = SystemTime::now().checked_sub(held_for).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(since).to_string()
+}
+
 impl From<Holder> for Row {
     fn from(holder: Holder) -> Self {
-        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let since = SystemTime::now().checked_sub(holder.held_for).unwrap_or(SystemTime::UNIX_EPOCH);
         Self {
-            label: crate::lock::printable(&holder.label),
+            label: printable(&holder.label),
             owner: holder.owner,
             token: holder.token.get(),
             shared: holder.shared,
-            since: humantime::format_rfc3339_seconds(since).to_string(),
+            weight: None,
+            since: since(holder.held_for),
             held_ms: millis(holder.held_for),
             remaining_ms: holder.remaining.map(millis),
+        }
+    }
+}
+
+impl From<redis_semaphore::Holder> for Row {
+    fn from(holder: redis_semaphore::Holder) -> Self {
+        Self {
+            label: printable(&holder.label),
+            owner: holder.owner,
+            token: holder.token.get(),
+            shared: false,
+            weight: Some(holder.weight),
+            since: since(holder.held_for),
+            held_ms: millis(holder.held_for),
+            remaining_ms: Some(millis(holder.remaining)),
         }
     }
 }
@@ -50,7 +94,10 @@ impl From<Holder> for Row {
 impl Row {
     fn words(&self, name: &str) -> String {
         let Self { label, owner, token, since, held_ms, .. } = self;
-        let how = if self.shared { "shared" } else { "held" };
+        let how = match self.weight {
+            Some(weight) => format!("{weight} held"),
+            None => if self.shared { "shared" } else { "held" }.to_owned(),
+        };
         let left = match self.remaining_ms {
             Some(left) => format!("{} left unless renewed", seconds(left)),
             None => "without an end".to_owned(),
@@ -59,6 +106,45 @@ impl Row {
             "{name}: {how} by {label} for {} (since {since}), {left}, token {token}, owner {owner}",
             seconds(*held_ms)
         )
+    }
+}
+
+impl Waiting {
+    fn words(&self, name: &str, at: usize) -> String {
+        let weight = self.weight.map_or_else(String::new, |weight| format!(" for {weight}"));
+        format!(
+            "{name}: place {} in the queue: {} waits{weight}, for {} by now",
+            at + 1,
+            self.label,
+            seconds(self.waited_ms)
+        )
+    }
+}
+
+impl Answer<'_> {
+    fn of_semaphore(name: &str, state: State) -> Answer<'_> {
+        let queue = state.queue.into_iter().map(|waiter| Waiting {
+            label: printable(&waiter.label),
+            owner: waiter.owner,
+            weight: Some(waiter.weight),
+            waited_ms: millis(waiter.waited),
+        });
+        let held = !state.holders.is_empty();
+        let holders = state.holders.into_iter().map(Row::from).collect();
+        Answer { name, held, limit: state.limit, holders, queue: queue.collect() }
+    }
+
+    fn words(&self) -> String {
+        let name = self.name;
+        let held: u32 = self.holders.iter().filter_map(|row| row.weight).sum();
+        let mut lines = match self.limit {
+            Some(limit) => vec![format!("{name}: {held} of {limit} permits held")],
+            None if self.held => Vec::new(),
+            None => vec![format!("{name}: free")],
+        };
+        lines.extend(self.holders.iter().map(|row| row.words(name)));
+        lines.extend(self.queue.iter().enumerate().map(|(at, waiting)| waiting.words(name, at)));
+        lines.join("\n")
     }
 }
 
@@ -78,17 +164,37 @@ pub fn run(args: &WhoArgs) -> ExitCode {
 
 fn show(args: &WhoArgs) -> Result<u8, Failure> {
     let runtime = crate::lock::runtime()?;
-    let holders = runtime.block_on(async { Ok::<_, Failure>(args.server.connect().await?.who(&args.name).await?) })?;
-    let rows: Vec<Row> = holders.into_iter().map(Row::from).collect();
-    let held = !rows.is_empty();
-    let text = if args.json {
-        serde_json::to_string(&Answer { name: &args.name, held, holders: rows }).unwrap_or_default()
-    } else if held {
-        rows.iter().map(|row| row.words(&args.name)).collect::<Vec<_>>().join("\n")
-    } else {
-        format!("{}: free", args.name)
-    };
+    let answer = runtime.block_on(async { ask(args.server.client().await?, &args.name).await })?;
+    let text = if args.json { serde_json::to_string(&answer).unwrap_or_default() } else { answer.words() };
     // A reader that went away (`| head -1`) is no failure.
     let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(if held { 0 } else { exit::FREE })
+    Ok(if answer.held { 0 } else { exit::FREE })
+}
+
+/// Whatever it is that has this name.
+async fn ask(client: Client, name: &str) -> Result<Answer<'_>, Failure> {
+    match Semaphores::new(client.clone()).state(name).await {
+        Ok(state) if state.form.is_some() => return Ok(Answer::of_semaphore(name, state)),
+        Ok(_) => {}
+        // A lock's key.
+        Err(SemaphoreError::Redis(error)) if error.kind() == ErrorKind::WrongType => {}
+        Err(SemaphoreError::Name(_) | SemaphoreError::OtherVersion { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let holders = RedisLocks::new(client.clone()).who(name).await?;
+    let queue = match FairLocks::new(client).queue(name).await {
+        Ok(queue) => queue,
+        // The keys of another kind of lock.
+        Err(LookError::Redis(error)) if error.kind() == ErrorKind::WrongType => Vec::new(),
+        Err(LookError::Redis(error)) => return Err(BackendError::from(error).into()),
+        Err(error) => return Err(Failure::new(exit::CONFIG, error.to_string())),
+    };
+    let queue = queue.into_iter().map(|waiter| Waiting {
+        label: printable(&waiter.label),
+        owner: waiter.owner,
+        weight: None,
+        waited_ms: millis(waiter.waited),
+    });
+    let holders: Vec<Row> = holders.into_iter().map(Row::from).collect();
+    Ok(Answer { name, held: !holders.is_empty(), limit: None, holders, queue: queue.collect() })
 }

@@ -3,7 +3,7 @@
 //! What is started is this program again, which then becomes the command (see [`exec`](super::exec())): so the command
 //! can be told by the kernel of our death without unsafe code here.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use crate::cli::{LockArgs, OnLost};
+use crate::cli::{OnLost, RunArgs};
 use crate::events::{Event, Reporter};
 
 /// The command and what it started, as far as that stayed in its process group.
@@ -25,7 +25,12 @@ pub struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// Starts it with these variables in its environment.
-    pub fn start(args: &LockArgs, environment: &[(&str, &OsStr)], say: &'a Reporter) -> io::Result<Self> {
+    pub fn start(
+        args: &RunArgs,
+        words: &[OsString],
+        environment: &[(&str, &OsStr)],
+        say: &'a Reporter,
+    ) -> io::Result<Self> {
         let mut command = Command::new(this_program()?);
         command.arg0("turnstile").arg("__exec").arg(format!("--parent={}", std::process::id()));
         if args.on_lost == OnLost::Ignore {
@@ -34,7 +39,7 @@ impl<'a> Group<'a> {
         if args.json {
             command.arg("--json");
         }
-        command.arg("--").args(&args.command).envs(environment.iter().copied()).process_group(0).kill_on_drop(true);
+        command.arg("--").args(words).envs(environment.iter().copied()).process_group(0).kill_on_drop(true);
         let child = command.spawn()?;
         let id = child.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw);
         let id = id.ok_or_else(|| io::Error::other("the command has no process id"))?;

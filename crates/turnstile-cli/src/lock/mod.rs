@@ -1,4 +1,4 @@
-//! `turnstile lock`: acquire, run the command, release; and say by the exit code how it went.
+//! `turnstile lock` and `turnstile semaphore`: acquire, run the command, release; and say by the exit code how it went.
 
 mod child;
 mod exec;
@@ -9,7 +9,7 @@ mod signals;
 mod supervise;
 mod watch;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use tokio::time::{Instant, timeout};
 use self::child::Group;
 pub use self::exec::exec;
 use self::jobs::Jobs;
-use self::locks::Locks;
+use self::locks::{Locks, Wanted};
 use self::plan::Plan;
 use self::signals::Signals;
 use self::watch::Loss;
-use crate::cli::LockArgs;
+use crate::cli::{LockArgs, RunArgs, SemaphoreArgs};
 use crate::events::{Event, Reporter, Style};
 use crate::exit::{self, Failure};
 
@@ -35,22 +35,45 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 
-pub fn run(args: LockArgs) -> ExitCode {
+/// A command that is run while something is held.
+struct Job<'a> {
+    wanted: Wanted<'a>,
+    names: Vec<&'a str>,
+    run: &'a RunArgs,
+    command: &'a [OsString],
+}
+
+pub fn run(args: &LockArgs) -> ExitCode {
+    start(&Job { wanted: Wanted::Lock(args), names: plan::names(args), run: &args.run, command: &args.command })
+}
+
+pub fn run_with_permits(args: &SemaphoreArgs) -> ExitCode {
+    let names = vec![args.name.as_str()];
+    start(&Job { wanted: Wanted::Permits(args), names, run: &args.run, command: &args.command })
+}
+
+fn start(job: &Job<'_>) -> ExitCode {
     // Both before there is another thread.
     jobs::block_ttou();
-    let style = match &args {
-        LockArgs { json: true, .. } => Style::Json,
-        LockArgs { verbose: true, .. } => Style::Verbose,
-        LockArgs { quiet: true, .. } => Style::Quiet,
-        _ => Style::Normal,
-    };
-    let say = Reporter::new(style);
-    let code = runtime().and_then(|runtime| runtime.block_on(lock(&args, &say))).unwrap_or_else(|failure| {
+    let say = Reporter::new(job.run.style());
+    let code = runtime().and_then(|runtime| runtime.block_on(lock(job, &say))).unwrap_or_else(|failure| {
         say.tell(&Event::from(&failure));
         failure.code
     });
     say.finish();
     ExitCode::from(code)
+}
+
+impl RunArgs {
+    /// How much is told.
+    pub fn style(&self) -> Style {
+        match self {
+            Self { json: true, .. } => Style::Json,
+            Self { verbose: true, .. } => Style::Verbose,
+            Self { quiet: true, .. } => Style::Quiet,
+            _ => Style::Normal,
+        }
+    }
 }
 
 /// All on the main thread: the kernel ties the command's life to the thread that starts it.
@@ -62,40 +85,40 @@ fn internal(error: io::Error) -> Failure {
     Failure::new(exit::SOFTWARE, format!("the system refuses what turnstile needs: {error}"))
 }
 
-async fn lock(args: &LockArgs, say: &Reporter) -> Result<u8, Failure> {
-    let plan = Plan::new(args)?;
-    let names = plan::names(args);
+async fn lock(job: &Job<'_>, say: &Reporter) -> Result<u8, Failure> {
+    let plan = Plan::new(job.run)?;
+    let names = &job.names;
     let mut signals = Signals::listen().map_err(internal)?;
     let locks = tokio::select! {
         biased;
         signal = signals.next() => return Ok(exit::of_signal(signal)),
-        locks = Locks::connect(args) => locks?,
+        locks = Locks::connect(&job.wanted) => locks?,
     };
-    let lock = locks.lock(args, &names, &plan)?;
+    let lock = locks.lock(&job.wanted, names, &plan)?;
 
     let started = Instant::now();
     let acquired = tokio::select! {
         biased;
         signal = signals.next() => Err(signal),
-        lease = acquire(&*lock, &locks, &names, &plan, say) => Ok(lease?),
+        lease = acquire(&*lock, &locks, names, &plan, say) => Ok(lease?),
     };
     let lease = match acquired {
         Ok(Asked::Granted(lease)) => lease,
         Ok(Asked::NotInTime { ahead }) => {
-            let holders = locks.holders(&names).await;
-            say.tell(&Event::NotAcquired { names: &names, waited: started.elapsed(), holders, ahead });
-            return Ok(args.conflict_exit_code);
+            let holders = locks.holders(names).await;
+            say.tell(&Event::NotAcquired { names, waited: started.elapsed(), holders, ahead });
+            return Ok(job.run.conflict_exit_code);
         }
         Err(signal) => return Ok(give_up(&locks, &mut signals, signal, say).await),
     };
     say.tell(&Event::Acquired {
-        names: &names,
+        names,
         token: lease.fencing_token().get(),
         owner: lease.owner().to_string(),
         waited: started.elapsed(),
     });
     let held_since = Instant::now();
-    let code = hold(args, &names, &lease, &plan, &mut signals, say).await;
+    let code = hold(job, &lease, &plan, &mut signals, say).await;
     let released = release(lease, &locks, held_since, say).await;
     code.map(|code| if released { code } else { exit::LOST })
 }
@@ -158,14 +181,7 @@ async fn give_up(locks: &Locks, signals: &mut Signals, signal: Signal, say: &Rep
 }
 
 /// Runs the command while the lease is held.
-async fn hold(
-    args: &LockArgs,
-    names: &[&str],
-    lease: &Lease,
-    plan: &Plan,
-    signals: &mut Signals,
-    say: &Reporter,
-) -> Result<u8, Failure> {
+async fn hold(job: &Job<'_>, lease: &Lease, plan: &Plan, signals: &mut Signals, say: &Reporter) -> Result<u8, Failure> {
     if let Some(signal) = signals.pending().await {
         return Ok(exit::of_signal(signal));
     }
@@ -173,12 +189,12 @@ async fn hold(
         say.tell(&Event::Lost { reason: Loss::Expired.reason(), action: "the command was not started" });
         return Ok(exit::LOST);
     }
-    let (name, owner) = (names.join("\n"), lease.owner().to_string());
+    let (name, owner) = (job.names.join("\n"), lease.owner().to_string());
     let token = lease.fencing_token().to_string();
     let environment = [("TURNSTILE_NAME", &name), ("TURNSTILE_OWNER", &owner), ("TURNSTILE_TOKEN", &token)]
         .map(|(k, v)| (k, OsStr::new(v)));
     let jobs = Jobs::listen().map_err(internal)?;
-    let group = Group::start(args, &environment, say).map_err(internal)?;
+    let group = Group::start(job.run, job.command, &environment, say).map_err(internal)?;
     let ended = supervise::supervise(group, jobs, lease, plan.timing, signals, say).await.map_err(internal)?;
     say.tell(&Event::Ended { code: ended.status.code(), signal: exit::signal_of(ended.status) });
     Ok(if ended.loss.is_some() { exit::LOST } else { exit::of_status(ended.status) })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis_lock::LeaseOptions;
 
-use crate::cli::{LockArgs, OnLost};
+use crate::cli::{LockArgs, OnLost, RunArgs};
 use crate::exit::{self, Failure};
 
 /// The usual time from TERM to KILL.
@@ -57,7 +57,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(args: &LockArgs) -> Result<Self, Failure> {
+    pub fn new(args: &RunArgs) -> Result<Self, Failure> {
         let options =
             LeaseOptions::new(args.ttl).map_err(|error| Failure::new(exit::USAGE, format!("--ttl: {error}")))?;
         let timing = Timing::new(args.ttl, args.grace, args.on_lost)?;

@@ -42,6 +42,30 @@ async fn waiting_commands_run_in_the_order_in_which_they_came() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_later_one_does_not_pass_who_came_first_and_without_fair_it_does() -> Result<()> {
+    for fair in [true, false] {
+        let (url, name) = (shared().await?.url(), unique("pass"));
+        let options = if fair { &["--fair"][..] } else { &[] };
+        let script = ["sh", "-c", "echo held; read -r _"];
+        let mut held = Running::lock(&url, &[options, &[&name, "--"], &script].concat())?;
+        held.child.line_with("held").await?;
+        let mut waiter = Running::lock(&url, &[options, &["--json", &name, "--", "true"]].concat())?;
+        waiter.said("waiting").await?;
+        if fair {
+            queued(&url, &name, 1).await?;
+        }
+        waiter.child.stop()?;
+        held.child.say("").await?;
+        assert_eq!(held.code().await?, 0);
+        let later = run_args(&url, &[&["lock"], options, &["-n", &name, "--", "true"]].concat()).await?;
+        assert_eq!(later.code, if fair { 75 } else { 0 }, "{}", later.err);
+        waiter.child.cont()?;
+        assert_eq!(waiter.code().await?, 0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn at_the_limit_the_place_in_the_queue_is_told() -> Result<()> {
     let (url, name) = (shared().await?.url(), unique("place"));
     let mut first = holder(&url, &name).await?;

@@ -106,7 +106,7 @@ async fn who_tells_the_holder_since_when_time_left_and_token() -> Result<()> {
     assert_eq!((free.code, free.out), (1, format!("{name}: free\n")));
     let free = run_args(&url, &["who", "--json", &name]).await?;
     let answer: Value = serde_json::from_str(&free.out)?;
-    assert_eq!((free.code, answer), (1, json!({"name": name, "held": false, "holders": []})));
+    assert_eq!((free.code, answer), (1, json!({"name": name, "held": false, "holders": [], "queue": []})));
 
     let script = "echo $TURNSTILE_OWNER $TURNSTILE_TOKEN; read -r _";
     let mut holder = Running::lock(&url, &["--ttl", "20s", &name, "--", "sh", "-c", script])?;

@@ -135,9 +135,10 @@ impl Reporter {
         let (lines, queue) = mpsc::channel::<String>();
         let (done, written) = mpsc::channel();
         std::thread::spawn(move || {
-            for line in queue {
-                // If nobody reads, there is nobody to tell.
-                let _ = writeln!(std::io::stderr(), "{line}");
+            for mut line in queue {
+                line.push('\n');
+                // In one piece, since the command writes there too. If nobody reads, there is nobody to tell.
+                let _ = std::io::stderr().write_all(line.as_bytes());
             }
             let _ = done.send(());
         });

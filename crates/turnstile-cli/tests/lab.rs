@@ -41,7 +41,16 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
 
     let strategies = list(&told["strategies"]);
     let names: Vec<_> = strategies.iter().map(|strategy| strategy["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["redis-lua", "redis-lock", "kafka-offsets", "kafka-group"]);
+    let expected = [
+        "redis-lua",
+        "redis-lock",
+        "redis-pubsub-lock",
+        "redis-redlock",
+        "redis-semaphore",
+        "kafka-offsets",
+        "kafka-group",
+    ];
+    assert_eq!(names, expected);
     for strategy in strategies {
         let metrics: &[&str] = match strategy["name"].as_str().unwrap() {
             "kafka-offsets" => &["complete_ns", "metadata_bytes", "kept_percent", "encode_us"],
@@ -116,6 +125,30 @@ fn other_claims_of_redis_lock_break_with_their_guards() {
         "a process asks for one waiter at a time",
     ];
     breaks("redis-lock", &["ttl", "retry", "share", "queue"], &claims, &[]);
+}
+
+const KILLED: &str = "a killed holder's lock is free within its time to live";
+const LEFT: &str = "nothing is left behind";
+const ARRIVAL: &str = "who came first is served first, over all processes";
+
+#[test]
+fn claims_of_redis_pubsub_lock_break_with_their_guards() {
+    let reply = "a lost reply gives no second grant, and leaves no lock taken";
+    let guards = ["release-compare", "order", "ttl", "retry"];
+    breaks("redis-pubsub-lock", &guards, &[ONE_HOLDER, ARRIVAL, KILLED, LEFT, reply], &[TOKENS]);
+}
+
+#[test]
+fn claims_of_redis_redlock_break_with_their_guards() {
+    let hung = "it goes on while a server hangs, with one holder at a time";
+    breaks("redis-redlock", &["release-compare", "nodes", "ttl"], &[ONE_HOLDER, hung, KILLED, LEFT], &[TOKENS]);
+}
+
+#[test]
+fn claims_of_redis_semaphore_break_with_their_guards() {
+    let claims =
+        ["never more than the limit are inside", ARRIVAL, "a killed holder's permit comes back by itself", LEFT];
+    breaks("redis-semaphore", &["release-compare", "order", "ttl"], &claims, &[]);
 }
 
 #[test]

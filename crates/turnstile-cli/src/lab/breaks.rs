@@ -13,7 +13,7 @@ pub enum Break {
     Reconnect,
     /// redis-lua: a plain SET instead of a guarded write.
     GuardedWrite,
-    /// Locks: somebody deletes the lock without looking whose it is.
+    /// Locks and semaphores: somebody deletes what is held without looking whose it is.
     ReleaseCompare,
     /// Locks: somebody sets the fencing counter back.
     Token,
@@ -21,7 +21,7 @@ pub enum Break {
     Fence,
     /// Locks: a holder whose deadline is far later than the end of its lease on the server.
     Notice,
-    /// Locks: a lock without an end on the server.
+    /// Locks and semaphores: what is held has no end on the server.
     Ttl,
     /// Locks: after a lost reply somebody asks anew, as another owner.
     Retry,
@@ -29,6 +29,10 @@ pub enum Break {
     Share,
     /// Locks: each waiting task asks the server by itself.
     Queue,
+    /// Queues on the server: somebody moves the last one to the front.
+    Order,
+    /// redis-redlock: the majority of the servers hangs rather than one.
+    Nodes,
     /// kafka-offsets: whoever takes over does not read what is beside the commit.
     Codec,
     /// kafka-offsets: where the metadata was cut, all that follows is taken for done.

@@ -1,4 +1,4 @@
-//! What every trial of a strategy on one Redis needs: a server of its own, a client to look at it, the register, workers.
+//! What every trial of a strategy on Redis needs: a server of its own, or several, a client to look at it, the register, workers.
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
@@ -21,19 +21,47 @@ pub struct Trial<'a> {
     pub lab: &'a Lab,
     strategy: &'static str,
     pub server: Server,
+    /// For strategies of several servers.
+    pub others: Vec<Server>,
     /// The lab's own; no worker uses it.
     pub client: Client,
+    other_clients: Vec<Client>,
     pub register: Register,
 }
 
 impl<'a> Trial<'a> {
     /// Starts a server for it.
     pub async fn start(lab: &'a Lab, strategy: &'static str) -> Result<Self> {
-        lab.progress.phase(strategy, "starting a Redis");
-        let server = Redis::start().await.context(NoServer("Redis"))?;
-        let client = Client::connect(server.url()).await?;
+        Self::over(lab, strategy, 1).await
+    }
+
+    /// Starts so many servers for it.
+    pub async fn over(lab: &'a Lab, strategy: &'static str, servers: usize) -> Result<Self> {
+        lab.progress.phase(strategy, "starting Redis");
+        let start = async || -> Result<_> {
+            let server = Redis::start().await.context(NoServer("Redis"))?;
+            let client = Client::connect(server.url()).await?;
+            Ok((server, client))
+        };
+        let (server, client) = start().await?;
+        let (mut others, mut other_clients) = (Vec::new(), Vec::new());
+        for _ in 1..servers {
+            let (server, client) = start().await?;
+            others.push(server);
+            other_clients.push(client);
+        }
         let register = Register::open(!lab.breaks(Break::Fence))?;
-        Ok(Self { lab, strategy, server, client, register })
+        Ok(Self { lab, strategy, server, others, client, other_clients, register })
+    }
+
+    /// Its servers, with commas between.
+    fn url(&self) -> String {
+        let mut urls = self.server.url();
+        for server in &self.others {
+            urls.push(',');
+            urls.push_str(&server.url());
+        }
+        urls
     }
 
     /// Tells what comes next.
@@ -48,13 +76,13 @@ impl<'a> Trial<'a> {
 
     /// Worker processes that are connected to the server.
     pub async fn workers(&self, count: u32) -> Result<Vec<Worker>> {
-        let url = self.server.url();
+        let url = self.url();
         try_join_all((0..count).map(|number| self.worker(number, &url))).await
     }
 
     /// Two of them.
     pub async fn pair(&self) -> Result<[Worker; 2]> {
-        let url = self.server.url();
+        let url = self.url();
         Ok([self.worker(0, &url).await?, self.worker(1, &url).await?])
     }
 
@@ -68,5 +96,13 @@ impl<'a> Trial<'a> {
     /// A command to the server by the lab's own client.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         Ok(self.client.run(command).await?)
+    }
+
+    /// The same to all servers.
+    pub async fn everywhere(&self, command: &Cmd) -> Result<()> {
+        for client in [&self.client].into_iter().chain(&self.other_clients) {
+            client.run::<()>(command).await?;
+        }
+        Ok(())
     }
 }

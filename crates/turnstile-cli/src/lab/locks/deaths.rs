@@ -42,7 +42,7 @@ pub async fn killed(trial: &Trial<'_>) -> Result<Check> {
     // Long enough for a renewal, and for the waiter to be in its stride.
     sleep(SHORT / 2).await;
     if trial.breaks(Break::Ttl) {
-        trial.run::<()>(cmd("PERSIST").arg(Name::new(NAME)?.as_key())).await?;
+        trial.everywhere(cmd("PERSIST").arg(Name::new(NAME)?.as_key())).await?;
     }
     let killed = Instant::now();
     holder.child().kill()?;
@@ -81,7 +81,7 @@ pub async fn stopped(trial: &Trial<'_>) -> Result<[Check; 2]> {
     holder.child().stop()?;
     let stopped = Instant::now();
     if outlasts {
-        trial.run::<()>(cmd("DEL").arg(Name::new(NAME)?.as_key())).await?;
+        trial.everywhere(cmd("DEL").arg(Name::new(NAME)?.as_key())).await?;
     }
     waiter.tell(&acquire(NAME, SHORT)?).await?;
     let Acquired::Token(new) = waiter.hear(PATIENCE).await? else {

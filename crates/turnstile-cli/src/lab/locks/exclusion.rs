@@ -30,7 +30,8 @@ pub async fn run(trial: &Trial<'_>) -> Result<([Check; 2], Vec<Stay>)> {
         readers: 0,
         millis: u64::try_from(time.as_millis())?,
         guarded: true,
-        stay_ms: 0,
+        // Who waits may ask but seldom: time enough for it to be seen.
+        stay_ms: 2 * u64::from(trial.breaks(Break::ReleaseCompare)),
         // Few, since what is to be seen is how processes exclude each other.
         handovers: Some(3),
         apart: false,
@@ -76,12 +77,14 @@ async fn sabotage(trial: &Trial<'_>) -> anyhow::Error {
     let harm = async || -> Result<()> {
         let name = Name::new(NAME)?;
         loop {
-            sleep(Duration::from_millis(5)).await;
-            if trial.breaks(Break::ReleaseCompare) {
-                trial.run::<()>(cmd("DEL").arg(name.as_key())).await?;
-            }
             if trial.breaks(Break::Token) {
-                trial.run::<()>(cmd("SET").arg(name.key("fence")).arg(0)).await?;
+                trial.everywhere(cmd("SET").arg(name.key("fence")).arg(0)).await?;
+            }
+            if trial.breaks(Break::ReleaseCompare) {
+                // As often as can be: it is seen only when somebody asks before the holder has left.
+                trial.everywhere(cmd("DEL").arg(name.as_key())).await?;
+            } else {
+                sleep(Duration::from_millis(5)).await;
             }
         }
     };

@@ -1,11 +1,14 @@
 //! What is the same for every lock in the lab: its claims, how each is put to the test, and what the worker processes do.
 //! A lock's own file says how to open it, and which of the trials it is for.
 
+pub mod arrival;
 pub mod deaths;
 pub mod exclusion;
+pub mod hung;
 pub mod left_behind;
 pub mod lost_reply;
 mod orders;
+pub mod permits;
 pub mod queue;
 pub mod sharing;
 pub mod speed;
@@ -33,7 +36,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// A strategy that locks.
 #[async_trait]
 pub trait Locksmith: Send + Sync {
-    /// Its locks on the server at `url`, by a connection and a local queue of their own.
+    /// Its locks on the server at `url`, or on several with a comma between, by a connection and a local queue of their own.
     async fn open(&self, url: &str) -> Result<Box<dyn Locks>>;
 }
 

@@ -4,6 +4,9 @@ mod kafka_group;
 mod kafka_offsets;
 mod redis_lock;
 mod redis_lua;
+mod redis_pubsub_lock;
+mod redis_redlock;
+mod redis_semaphore;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -31,6 +34,9 @@ pub fn all() -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(redis_lua::RedisLua),
         Box::new(redis_lock::RedisLock),
+        Box::new(redis_pubsub_lock::RedisPubsubLock),
+        Box::new(redis_redlock::RedisRedlock),
+        Box::new(redis_semaphore::RedisSemaphore),
         Box::new(kafka_offsets::KafkaOffsets),
         Box::new(kafka_group::KafkaGroup),
     ]

@@ -32,7 +32,7 @@ impl Strategy for RedisLock {
         checks.extend(deaths::stopped(&trial).await?);
         checks.push(lost_reply::run(&trial).await?);
         checks.push(queue::run(&trial).await?);
-        checks.push(left_behind::run(&trial).await?);
+        checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &["waiting"]).await?);
         Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "waiting for the lock", stays })
     }
 

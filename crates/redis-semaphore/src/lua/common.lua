@@ -1,6 +1,6 @@
 -- What all scripts of a semaphore share.
 --
--- The keys of a name: 1 the semaphore (a hash: version, form, limit, token, and by counter used and reviewed), 2 owner -> end of its
+-- The keys of a name: 1 the semaphore (a hash: version, form, limit, token, arrivals, and by counter used and reviewed), 2 owner -> end of its
 -- permit, 3 owner -> what else is known of its permit, 4 the queue (owner by place), 5 until when each waiter counts as
 -- alive, 6 what else is known of each waiter.
 --
@@ -66,11 +66,11 @@ local function count(key, semaphore)
   end
 end
 
--- Writes the counter.
+-- Writes the counter. Where memory is too short for that, nothing was granted either.
 local function keep(key, semaphore)
   if semaphore.form == 'counter' then
     local used = semaphore.used < math.huge and number(semaphore.used) or ''
-    redis.call('HSET', key.semaphore, 'used', used, 'reviewed', number(semaphore.reviewed))
+    redis.pcall('HSET', key.semaphore, 'used', used, 'reviewed', number(semaphore.reviewed))
   end
 end
 

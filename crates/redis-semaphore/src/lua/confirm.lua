@@ -10,12 +10,11 @@ local function confirm()
     return
   end
   local ttl = tonumber(ARGV[2])
-  redis.call('ZADD', KEYS[2], string.format('%.0f', now + ttl), ARGV[1])
+  -- First of all PEXPIRE, which takes no memory: a script that has written may go on where memory is short.
   for k = 2, 3 do
-    if redis.call('PTTL', KEYS[k]) < ttl then
-      redis.call('PEXPIRE', KEYS[k], ttl)
-    end
+    redis.call('PEXPIRE', KEYS[k], math.max(redis.call('PTTL', KEYS[k]), ttl))
   end
+  redis.call('ZADD', KEYS[2], string.format('%.0f', now + ttl), ARGV[1])
   local head, token, since, confirmed, label = string.match(about, '^(%d+) (%d+) (%d+) (%d) (.*)$')
   if confirmed == '0' then
     redis.call('HSET', KEYS[3], ARGV[1], head .. ' ' .. token .. ' ' .. since .. ' 1 ' .. label)

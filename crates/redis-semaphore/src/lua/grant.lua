@@ -44,14 +44,17 @@ end
 
 local ahead = -1
 if beat > 0 then
-  local place = redis.call('HINCRBY', key.semaphore, 'arrivals', 1)
-  if redis.call('ZADD', key.queue, 'NX', number(place), owner) == 1 then
+  ahead = redis.call('ZRANK', key.queue, owner)
+  if ahead then
+    redis.pcall('ZADD', key.alive, number(now + 3 * beat), owner) -- pcall: short memory takes no place away
+  else
+    redis.call('ZADD', key.queue, redis.call('HINCRBY', key.semaphore, 'arrivals', 1), owner)
+    redis.call('ZADD', key.alive, number(now + 3 * beat), owner)
     redis.call('HSET', key.waiters, owner,
       string.format('%.0f\n%.0f\n%.0f\n%.0f\n', weight, any_limit and 0 or limit, beat, now) .. ARGV[9] .. '\n' .. ARGV[10])
+    ahead = redis.call('ZRANK', key.queue, owner)
   end
-  redis.call('ZADD', key.alive, number(now + 3 * beat), owner)
   keep_queue(key, beat)
-  ahead = redis.call('ZRANK', key.queue, owner)
 end
 local soonest = redis.call('ZRANGE', key.permits, 0, 0, 'WITHSCORES')[2]
 return {0, soonest and math.max(soonest - now, 0) or -1, ahead}

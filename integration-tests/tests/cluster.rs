@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redis_lock::{Client, ErrorKind, Lock, LockError, RedisLocks, ReleaseOutcome};
 use redis_pubsub_lock::{FairLocks, LockEvent};
+use redis_semaphore::Semaphores;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use turnstile_integration_tests::{LONG, SAFETY_NET, connect, long, name, run, ttl, until, until_renewed};
@@ -165,6 +166,36 @@ async fn fair_locks_of_all_slots_are_handed_on_by_sharded_messages() {
         assert!(run::<u32>(&client, "DBSIZE").await > 0, "every node has some");
         run::<u32>(&client, "CLIENT KILL TYPE pubsub").await;
         run::<()>(&client, "SCRIPT FLUSH").await;
+    }
+    until_renewed(&held[0], 4).await;
+    for lease in held {
+        lease.release().await.unwrap();
+    }
+    for waiting in waiting {
+        let lease = timeout(SAFETY_NET, waiting).await.unwrap().unwrap();
+        assert_eq!(lease.fencing_token().get(), 2);
+        lease.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn permits_of_all_slots_are_handed_on_by_sharded_messages() {
+    let nodes = three_nodes().await;
+    let process = async || {
+        let client = Client::cluster(nodes.iter().map(Node::url)).connect().await.unwrap();
+        // Without the timed check, each message counts.
+        Semaphores::builder(client).heartbeat(Duration::from_secs(3_600)).build()
+    };
+    let (ours, theirs) = (process().await, process().await);
+    let names: Vec<_> = (0..30).map(|_| name("permits")).collect();
+    let (mut held, mut waiting) = (Vec::new(), Vec::new());
+    for name in &names {
+        held.push(ours.by_set(name, 2).unwrap().with_options(ttl(4_000)).acquire_many(2).await.unwrap());
+    }
+    for name in &names {
+        let semaphore = theirs.by_set(name, 2).unwrap().with_options(ttl(4_000));
+        waiting.push(tokio::spawn(async move { semaphore.acquire_many(2).await.unwrap() }));
+        until("it waits", async || ours.state(name).await.unwrap().queue.len() == 1).await;
     }
     until_renewed(&held[0], 4).await;
     for lease in held {

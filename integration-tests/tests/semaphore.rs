@@ -54,7 +54,7 @@ async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped
         }
         // One more than is asked for dies on the way.
         for process in &mut processes {
-            process.say("churn 5 200").await.unwrap();
+            process.say("churn 5 250").await.unwrap();
         }
         until("they come and go", async || semaphore.state().await.unwrap().holders.len() > 1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -71,7 +71,12 @@ async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped
         until("no more than that are held", async || semaphore.state().await.unwrap().held() <= 3).await;
         crowd.most().await.unwrap();
         for process in &mut processes[1..] {
-            process.line_with("done").await.unwrap();
+            process.say("churn 2 20").await.unwrap();
+        }
+        for process in &mut processes[1..] {
+            for _ in 0..2 {
+                process.line_with("done").await.unwrap();
+            }
         }
         let most = crowd.most().await.unwrap();
         assert!((2..=3).contains(&most), "{most} inside where three may be");

@@ -97,6 +97,7 @@ impl SemaphoreBackend {
             .arg(if waits { millis(self.beats.every()) } else { 0 })
             .arg(self.inbox.channel(&resource.name))
             .arg(self.label.as_str())
+            .arg(u8::from(resource.passing_limit))
             .run(&self.client)
             .await?;
         let reply = checked(resource, reply)?;

@@ -30,8 +30,8 @@ pub enum SemaphoreError {
     },
     /// A limit that takes every node of a quorum.
     #[error(
-        "a limit of {limit} over {nodes} nodes takes every one of them, so that one that is down stops all grants: give at least {} \
-         nodes, or allow it with without_spare_node", u64::from(*limit) + 2
+        "a limit of {limit} over {nodes} nodes takes every one of them, so that one that is down stops all grants: give at \
+         least {} nodes, or allow it with without_spare_node", u64::from(*limit) + 2
     )]
     NoSpareNode {
         /// The limit.

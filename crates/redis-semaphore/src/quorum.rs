@@ -24,9 +24,9 @@ pub type QuorumSemaphore = Semaphore<Quorum<Node>>;
 
 /// Makes semaphores over independent Redis servers. Make one for a process and its nodes, and clone it.
 ///
-/// With N nodes and a limit of k, a grant takes ⌊N·k/(k+1)⌋ + 1 of them. No node admits more than k, so all permits together,
-/// of a weight W, take up at most N·k places; each takes them on so many nodes that with W = k + 1 it would be more. (With
-/// a mere majority, as of Redlock, it would not: 3 of 5 nodes let a third in where the limit is 2.)
+/// With N nodes and a limit of k, a grant takes ⌊N·k/(k+1)⌋ + 1 of them. No node admits more than k, so all permits
+/// together, of a weight W, take up at most N·k places; each takes them on so many nodes that with W = k + 1 it would
+/// be more. (With a mere majority, as of Redlock, it would not: 3 of 5 nodes let a third in where the limit is 2.)
 #[derive(Clone)]
 pub struct QuorumSemaphores {
     /// By how many nodes it takes, from the majority on.
@@ -102,7 +102,9 @@ impl QuorumSemaphores {
     }
 
     fn semaphore(&self, name: &str, limit: u32, form: Form) -> Result<QuorumSemaphore, SemaphoreError> {
-        let resource = SemaphoreResource::checked(name, limit, form)?.unfair();
+        let mut resource = SemaphoreResource::checked(name, limit, form)?.unfair();
+        // Who asks with another limit by mistake, and fails, must not leave it on nodes that nobody had asked before.
+        resource.passing_limit = true;
         let (needed, nodes) = (self.needed(limit), self.nodes);
         if needed == nodes && !self.without_spare {
             return Err(SemaphoreError::NoSpareNode { limit, nodes });
@@ -130,8 +132,8 @@ pub struct QuorumSemaphoresBuilder {
 }
 
 impl QuorumSemaphoresBuilder {
-    /// What [`Semaphores::state`](crate::Semaphores::state) of a node tells others of this process: by default its host name and
-    /// process id. Control characters become spaces.
+    /// What [`Semaphores::state`](crate::Semaphores::state) of a node tells others of this process: by default its host
+    /// name and process id. Control characters become spaces.
     pub fn holder(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into().replace(char::is_control, " "));
         self

@@ -39,13 +39,25 @@ pub struct SemaphoreResource {
     pub(crate) weight: u32,
     pub(crate) form: Form,
     pub(crate) any_limit: bool,
+    /// Whether servers keep the limit only while a permit is held.
+    pub(crate) passing_limit: bool,
     pub(crate) fair: bool,
 }
 
 impl SemaphoreResource {
     pub(crate) fn new(name: Name, limit: u32, form: Form) -> Self {
         let title: Arc<str> = name.as_str().into();
-        Self { name, queue: title.clone(), title, limit, weight: 1, form, any_limit: false, fair: true }
+        Self {
+            name,
+            queue: title.clone(),
+            title,
+            limit,
+            weight: 1,
+            form,
+            any_limit: false,
+            passing_limit: false,
+            fair: true,
+        }
     }
 
     /// The same of what somebody says.

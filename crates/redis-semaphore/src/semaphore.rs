@@ -118,8 +118,8 @@ impl Semaphore {
         self.with(self.lock.resource().clone().unfair())
     }
 
-    /// The same semaphore by whatever limit the server keeps: its own is for the first use alone. So a limit can be changed while
-    /// processes run that know the old one.
+    /// The same semaphore by whatever limit the server keeps: its own is for the first use alone. So a limit can be
+    /// changed while processes run that know the old one.
     #[must_use]
     pub fn by_any_limit(&self) -> Self {
         self.with(SemaphoreResource { any_limit: true, ..self.lock.resource().clone() })

@@ -12,8 +12,8 @@ use crate::resource::{Form, SemaphoreResource};
 use crate::semaphore::Semaphore;
 use crate::state::{State, look};
 
-/// Makes semaphores on one Redis. Make one for a process and server, and clone it: its waiters share one connection for their
-/// wake-ups and one call a second for their signs of life, and its permits are renewed together.
+/// Makes semaphores on one Redis. Make one for a process and server, and clone it: its waiters share one connection for
+/// their wake-ups and one call a second for their signs of life, and its permits are renewed together.
 #[derive(Clone)]
 pub struct Semaphores {
     manager: LeaseManager<SemaphoreBackend>,

@@ -11,9 +11,9 @@ use std::time::Duration;
 use redis_semaphore::{
     AcquireError, Client, ConfigError, Lease, Lock, Node, QuorumSemaphore, QuorumSemaphores, SemaphoreError, Semaphores,
 };
-use support::{Redis, SAFETY_NET, Server, long, ttl, unique, until};
+use support::{Redis, SAFETY_NET, Server, long, run, ttl, unique, until};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use turnstile_core::quorum::{Quorum, QuorumOptions};
 use turnstile_core::{LeaseManager, ManagedLock};
 use turnstile_testkit::redis::RedisProxy;
@@ -98,7 +98,8 @@ struct Inside {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_more_than_the_limit_are_inside_with_a_node_down_and_nothing_is_left_behind() {
-    let mut servers = start(4).await;
+    // By a majority, three of these five, three would get in.
+    let mut servers = start(5).await;
     let (name, inside, mut tasks) = (unique("crowd"), Arc::new(Inside::default()), JoinSet::new());
     let processes = [process(&servers), process(&servers), process(&servers)];
     for task in 0..9 {
@@ -114,7 +115,7 @@ async fn never_more_than_the_limit_are_inside_with_a_node_down_and_nothing_is_le
                 let now = inside.now.fetch_add(weight, Ordering::SeqCst) + weight;
                 inside.most.fetch_max(now, Ordering::SeqCst);
                 inside.visits.fetch_add(1, Ordering::SeqCst);
-                tokio::task::yield_now().await;
+                sleep(Duration::from_millis(1)).await; // the work
                 inside.now.fetch_sub(weight, Ordering::SeqCst);
                 let _ = lease.release().await;
             }
@@ -160,6 +161,28 @@ async fn it_goes_on_while_enough_nodes_are_up_and_says_who_is_not() {
 }
 
 #[tokio::test]
+async fn permits_are_kept_by_renewals_on_nodes_with_a_password_each() {
+    let servers = start(3).await;
+    let mut clients = clients(&servers);
+    for (at, client) in clients.iter_mut().enumerate() {
+        let _: String = run(client, &format!("CONFIG SET requirepass word-{at}")).await;
+        let url = servers[at].url().replace("redis://", &format!("redis://:word-{at}@"));
+        *client = Client::new(url).unwrap();
+    }
+    let name = unique("kept");
+    let semaphores = QuorumSemaphores::builder(clients.clone()).build().unwrap();
+    let held = semaphores.by_set(&name, 1).unwrap().with_options(ttl(500)).acquire().await.unwrap();
+    let node = Semaphores::new(clients[0].clone());
+    until("it lasts for three times to live", async || {
+        let holders = node.state(&name).await.unwrap().holders;
+        holders.first().is_some_and(|holder| holder.held_for > Duration::from_millis(1_500))
+    })
+    .await;
+    held.check().unwrap();
+    assert!(process(&servers).by_set(&name, 1).unwrap().try_acquire().await.is_err(), "no password, no vote");
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_with_what_to_do() {
     let servers = start(3).await;
     assert!(matches!(QuorumSemaphores::builder([]).build(), Err(ConfigError::Quorum(_))));
@@ -185,4 +208,30 @@ async fn what_makes_no_sense_is_refused_with_what_to_do() {
 
     let other = allowed.by_set(&name, 1).unwrap().try_acquire().await.unwrap_err().to_string();
     assert!(other.contains("has the limit 2, and this caller says 1"), "{other}");
+}
+
+#[tokio::test]
+async fn whoever_asks_with_another_limit_by_mistake_leaves_nothing_of_it() {
+    let mut servers = start(5).await;
+    let name = unique("limits");
+    let processes = [process(&servers), process(&servers)];
+    // A node that was down is the first to hear of a mistake.
+    servers[4].kill().await.unwrap();
+    let two = processes[0].by_set(&name, 2).unwrap().with_options(ttl(60_000));
+    let three = processes[1].by_counter(&name, 3).unwrap().with_options(ttl(60_000));
+    let held = two.try_acquire().await.unwrap().unwrap();
+    servers[4].restart().await.unwrap();
+    until("the mistake is told", async || {
+        let error = three.try_acquire().await.unwrap_err().to_string();
+        error.contains("semaphore by set")
+    })
+    .await;
+    processes[1].shutdown().await;
+    servers[0].kill().await.unwrap();
+    let second = timeout(SAFETY_NET, two.acquire()).await.unwrap().unwrap();
+    held.release().await.unwrap();
+    second.release().await.unwrap();
+    // With nobody inside, another limit may be used.
+    let three = process(&servers).by_counter(&name, 3).unwrap();
+    drop(timeout(SAFETY_NET, three.acquire_many(3)).await.unwrap().unwrap());
 }

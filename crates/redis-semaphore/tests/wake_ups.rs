@@ -27,8 +27,8 @@ async fn scripts(client: &Client) -> u64 {
     stats.lines().filter(|line| line.starts_with("cmdstat_eval")).filter_map(calls).sum()
 }
 
-/// Waiters of these processes take one to three of three permits in turn until so many grants were made; without the timed check,
-/// each lost wake-up is a waiter that waits for ever.
+/// Waiters of these processes take one to three of three permits in turn until so many grants were made; without the
+/// timed check, each lost wake-up is a waiter that waits for ever.
 async fn hand_overs(processes: &[Semaphores], make: Form, name: &str, grants: u64) {
     let (done, inside, mut tasks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU32::new(0)), JoinSet::new());
     for waiter in 0..12 {

@@ -60,8 +60,8 @@ pub struct LockArgs {
     #[arg(long, conflicts_with_all = ["shared", "more_names"])]
     pub fair: bool,
 
-    /// Over several independent Redis servers, at best three or five, of which a majority has to grant it: it goes on while the others
-    /// are down. Waiters ask again. Instead of --url; let all who use the name give the same servers
+    /// Over several independent Redis servers, at best three or five, of which a majority has to grant it: it goes on
+    /// while the others are down. Waiters ask again. Instead of --url; let all who use the name give the same servers
     #[arg(
         long,
         value_name = "URL,URL,…",
@@ -126,8 +126,8 @@ pub struct RunArgs {
 
 /// Run a command while holding permits of a semaphore: at most N at a time
 ///
-/// As `turnstile lock`, but for up to --limit permits in all. First come, first served over all processes: a heavy one is not
-/// passed by lighter ones that came later. The server keeps the limit of the first use; another one is refused.
+/// As `turnstile lock`, but for up to --limit permits in all. First come, first served over all processes: a heavy one
+/// is not passed by lighter ones that came later. The server keeps the limit of the first use; another one is refused.
 #[derive(Args)]
 #[command(after_help = LOCK_EXIT, after_long_help = SEMAPHORE_HELP)]
 pub struct SemaphoreArgs {

@@ -1,6 +1,7 @@
 //! A process that takes permits, for tests that stop and kill it. It says on standard output what happens to it.
 //!
-//! `semaphore_holder URL NAME FORM LIMIT TTL_MS` takes orders from standard input, all at once, by whatever limit the server keeps:
+//! `semaphore_holder URL NAME FORM LIMIT TTL_MS` takes orders from standard input, all at once, by whatever limit the
+//! server keeps:
 //! - `visit LABEL WEIGHT` takes permits, says `granted LABEL TOKEN`, and gives them back; `hold LABEL WEIGHT` keeps them.
 //! - `churn TASKS STEPS` has so many tasks acquire, cancel, drop and release at random, and says `done` when all have done their
 //!   steps. All that hold enter the register of the name and `/crowd`.

@@ -1,8 +1,8 @@
 -- Signs of life of many waiters, and the check that nothing was missed: what is free goes to the next.
 -- KEYS  of each name, in order
 -- ARGV  1 ms between signs of life; then for each name: a word without meaning, how many owners, the owners
--- Reply for each name: ms until the first permit ends unless it is renewed, or -1; then for each owner how many wait before it, or
---       -1 if it has to ask: it was given a permit, or has no place in the queue any more
+-- Reply for each name: ms until the first permit ends unless it is renewed, or -1; then for each owner how many wait
+--       before it, or -1 if it has to ask: it was given a permit, or has no place in the queue any more
 local beat = tonumber(ARGV[1])
 
 local function check(key, owners)

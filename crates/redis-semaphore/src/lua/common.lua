@@ -1,11 +1,11 @@
 -- What all scripts of a semaphore share.
 --
--- The keys of a name: 1 the semaphore (a hash: version, form, limit, token, arrivals, and by counter used and reviewed), 2 owner -> end of its
--- permit, 3 owner -> what else is known of its permit, 4 the queue (owner by place), 5 until when each waiter counts as
--- alive, 6 what else is known of each waiter.
+-- The keys of a name: 1 the semaphore (a hash: version, form, limit, token, arrivals, and by counter used and
+-- reviewed), 2 owner -> end of its permit, 3 owner -> what else is known of its permit, 4 the queue (owner by place), 5
+-- until when each waiter counts as alive, 6 what else is known of each waiter.
 --
--- A permit's is 'weight token since confirmed label'. A waiter's is its weight, its limit or 0 for any, ms between its signs of
--- life, since when it waits, its channel, and its label, a line each.
+-- A permit's is 'weight token since confirmed label'. A waiter's is its weight, its limit or 0 for any, ms between its
+-- signs of life, since when it waits, its channel, and its label, a line each.
 local VERSION = '1'
 local KEPT = 10000 -- ms that the queue outlasts its waiters' signs of life
 
@@ -20,17 +20,21 @@ local function number(n)
   return string.format('%.0f', n)
 end
 
--- What the semaphore's key says, or nothing and a refusal where that is of another version. Before its first use it has no limit; by set it
--- has no counter.
+-- What the semaphore's key says, or nothing and a refusal where that is of another version. Before its first use it has
+-- no limit; by set it has no counter.
 local function open(key)
   local has = redis.call('HMGET', key.semaphore, 'version', 'form', 'limit', 'used', 'reviewed')
   if has[1] ~= VERSION and (has[1] or redis.call('EXISTS', key.semaphore) == 1) then
     return nil, {-2, has[1] or 'none'}
   end
-  return {form = has[2], limit = tonumber(has[3]), counted = tonumber(has[4]), reviewed = tonumber(has[5]) or 0}
+  return {
+    form = has[2], limit = tonumber(has[3]), reviewed = tonumber(has[5]) or 0,
+    counted = has[2] == 'counter' and tonumber(has[4]) or nil,
+  }
 end
 
--- What these owners' permits weigh. One of which that is not known counts for more than there is: it ends, since it is not renewed.
+-- What these owners' permits weigh. One of which that is not known counts for more than there is: it ends, since it is
+-- not renewed.
 local function weigh(key, owners)
   local sum = 0
   for at = 1, #owners, 1000 do
@@ -118,8 +122,8 @@ local function is_refused(waiter, limit)
   return (waiter.limit ~= 0 and waiter.limit ~= limit) or waiter.weight > limit
 end
 
--- Gives what is free to the head of the queue as long as that fits, each for as long as it may take to confirm that. One that shows no
--- sign of life meanwhile loses its permit as it would have lost its place.
+-- Gives what is free to the head of the queue as long as that fits, each for as long as it may take to confirm that.
+-- One that shows no sign of life meanwhile loses its permit as it would have lost its place.
 local function serve(key, semaphore)
   while semaphore.used < semaphore.limit do
     local head = redis.call('ZRANGE', key.queue, 0, 0)[1]

@@ -1,5 +1,5 @@
--- Before the rest of `grant`: the owner has a permit already, be it by the release of another or by a request whose reply was lost. The
--- next one waits for nothing but this, so it comes before anything that it can do without.
+-- Before the rest of `grant`: the owner has a permit already, be it by the release of another or by a request whose
+-- reply was lost. The next one waits for nothing but this, so it comes before anything that it can do without.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 

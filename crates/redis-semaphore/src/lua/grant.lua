@@ -1,7 +1,8 @@
 -- Grants a permit to one owner, confirms that it was given one, or gives it a place in the queue.
 -- KEYS  of the name
--- ARGV  1 owner, 2 time to live in ms, 3 weight, 4 limit, 5 whether the server's limit will do as well, 6 form, 7 whether it keeps to
---       the queue, 8 ms between signs of life (0: does not wait there), 9 its channel, 10 its label
+-- ARGV  1 owner, 2 time to live in ms, 3 weight, 4 limit, 5 whether the server's limit will do as well, 6 form,
+--       7 whether it keeps to the queue, 8 ms between signs of life (0: does not wait there), 9 its channel, 10 its label,
+--       11 whether a limit is only kept while a permit is held
 -- Reply {1, token} granted; {0, ms until the first permit ends or -1, how many wait before it or -1} refused;
 --       {-1, limit, form} there is another limit or form; {-2, version} written by another version; {-3, limit} too heavy
 local key = keys_from(1)
@@ -12,11 +13,11 @@ local semaphore, other = open(key)
 if not semaphore then
   return other
 end
-if not semaphore.limit then
+count(key, semaphore)
+if not semaphore.limit or (ARGV[11] == '1' and semaphore.used == 0) then
   redis.call('HSET', key.semaphore, 'version', VERSION, 'form', form, 'limit', number(limit))
   semaphore.form, semaphore.limit = form, limit
 end
-count(key, semaphore)
 if semaphore.form ~= form or is_refused({weight = weight, limit = any_limit and 0 or limit}, semaphore.limit) then
   leave(key, owner)
   serve(key, semaphore)

@@ -1,4 +1,5 @@
-//! What every trial of a strategy on Redis needs: a server of its own, or several, a client to look at it, the register, workers.
+//! What every trial of a strategy on Redis needs: a server of its own, or several, a client to look at it, the
+//! register, workers.
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;

@@ -145,6 +145,14 @@ fn claims_of_redis_redlock_break_with_their_guards() {
 }
 
 #[test]
+fn counters_that_are_set_back_and_holders_that_know_of_no_loss_are_seen_with_the_other_locks_too() {
+    let notice = "it knows that it lost the lease when it goes on";
+    for strategy in ["redis-pubsub-lock", "redis-redlock"] {
+        breaks(strategy, &["token", "notice"], &[TOKENS, notice], &[FENCE]);
+    }
+}
+
+#[test]
 fn claims_of_redis_semaphore_break_with_their_guards() {
     let claims =
         ["never more than the limit are inside", ARRIVAL, "a killed holder's permit comes back by itself", LEFT];

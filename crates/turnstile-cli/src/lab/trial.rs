@@ -101,9 +101,14 @@ impl<'a> Trial<'a> {
 
     /// The same to all servers.
     pub async fn everywhere(&self, command: &Cmd) -> Result<()> {
-        for client in [&self.client].into_iter().chain(&self.other_clients) {
+        for client in self.clients() {
             client.run::<()>(command).await?;
         }
         Ok(())
+    }
+
+    /// The lab's own, of each server.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        [&self.client].into_iter().chain(&self.other_clients)
     }
 }

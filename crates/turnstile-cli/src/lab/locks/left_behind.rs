@@ -6,21 +6,23 @@ use redis_lua::redis::cmd;
 use crate::lab::findings::Check;
 use crate::lab::trial::Trial;
 
-/// Looks at all keys. Call it when all workers have given back what they had. Who has to stay is told by `stays`; `marks` are
-/// the suffixes of keys that nobody holds, and that end by themselves.
+/// Looks at all keys of all servers. Call it when all workers have given back what they had. Who has to stay is told by
+/// `stays`; `marks` are the suffixes of keys that nobody holds, and that end by themselves.
 pub async fn run(trial: &Trial<'_>, stays: impl Fn(&str) -> bool, marks: &[&str]) -> Result<Check> {
     trial.phase("what is left behind");
-    let keys: Vec<String> = trial.run(cmd("KEYS").arg("*")).await?;
     let (mut stayed, mut marked, mut locks, mut endless) = (0, 0, Vec::new(), Vec::new());
-    for key in keys {
-        let ttl: i64 = trial.run(cmd("PTTL").arg(&key)).await?;
-        match ttl {
-            // It ended between the two commands.
-            -2 => {}
-            _ if stays(&key) => stayed += 1,
-            -1 => endless.push(key),
-            _ if key.rsplit_once(':').is_some_and(|(_, suffix)| marks.contains(&suffix)) => marked += 1,
-            _ => locks.push(key),
+    for client in trial.clients() {
+        let keys: Vec<String> = client.run(cmd("KEYS").arg("*")).await?;
+        for key in keys {
+            let ttl: i64 = client.run(cmd("PTTL").arg(&key)).await?;
+            match ttl {
+                // It ended between the two commands.
+                -2 => {}
+                _ if stays(&key) => stayed += 1,
+                -1 => endless.push(key),
+                _ if key.rsplit_once(':').is_some_and(|(_, suffix)| marks.contains(&suffix)) => marked += 1,
+                _ => locks.push(key),
+            }
         }
     }
     let mut observed = format!("{stayed} keys with fencing counters");

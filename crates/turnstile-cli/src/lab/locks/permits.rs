@@ -53,9 +53,13 @@ pub async fn crowded(trial: &Trial<'_>) -> Result<(Check, Vec<Stay>)> {
     ensure!(work.errors.is_empty(), "a semaphore failed on a server that is well: {}", work.errors.join("; "));
     let events = trial.register.history(NAME);
     let verdict = checker::check(&events);
+    let all_written_down = work.readers_entered == verdict.entries;
     let check = Check::new(
         "never more than the limit are inside",
-        (2..=u64::from(LIMIT)).contains(&verdict.most_inside) && verdict.lost_entries == 0 && verdict.still_inside == 0,
+        (2..=u64::from(LIMIT)).contains(&verdict.most_inside)
+            && verdict.lost_entries == 0
+            && verdict.still_inside == 0
+            && all_written_down,
         format!("{} entries, up to {} at once where {LIMIT} may be", count(verdict.entries), verdict.most_inside),
     );
     Ok((check, history::stays(&events, 400)))

@@ -42,6 +42,17 @@ async fn all_is_back(semaphore: &Semaphore) -> bool {
     state.holders.is_empty() && state.queue.is_empty() && semaphore.review().await.unwrap().before == 0
 }
 
+/// Waits until it says so: that is much work for a busy machine.
+async fn done(process: &mut Child) {
+    let mut said = process.line_with("done").await;
+    for _ in 0..3 {
+        if said.is_err() {
+            said = process.line_with("done").await;
+        }
+    }
+    said.unwrap();
+}
+
 #[tokio::test]
 async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped_or_changed() {
     for form in FORMS {
@@ -74,9 +85,8 @@ async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped
             process.say("churn 2 20").await.unwrap();
         }
         for process in &mut processes[1..] {
-            for _ in 0..2 {
-                process.line_with("done").await.unwrap();
-            }
+            done(process).await;
+            done(process).await;
         }
         let most = crowd.most().await.unwrap();
         assert!((2..=3).contains(&most), "{most} inside where three may be");

@@ -6,6 +6,7 @@
 pub struct FrontPage;
 
 mod crowd;
+mod jobs;
 pub mod kafka;
 mod kafka_scene;
 pub mod lease_rules;
@@ -18,6 +19,7 @@ use redis_lock::{AcquireError, BackendError, Client, Lease, LeaseOptions, RedisL
 use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 
 pub use crowd::Crowd;
+pub use jobs::{Findings, Jobs};
 pub use log::Log;
 pub use oracle::Oracle;
 pub use turnstile_testkit::until;

@@ -278,16 +278,14 @@ impl<H: Handler<Job>> Control<H> {
         }
     }
 
-    /// How many more jobs may be taken that were not read ahead.
+    /// Whether there is room for what is to be tried; it comes before new jobs.
     fn can_take(&self) -> bool {
         let mut state = self.desk.state();
-        if self.desk.room(&state, 0) > 0 {
-            return true;
+        let there = self.desk.room(&state, self.rate.ahead) > 0;
+        if !there && state.due.is_some() && state.wanted_room.is_none() {
+            state.wanted_room = Some((self.rate.ahead, 1));
         }
-        if state.due.is_some() && state.wanted_room.is_none() {
-            state.wanted_room = Some((0, 1));
-        }
-        false
+        there
     }
 
     /// Begins to read, if there is room and nothing is being read.
@@ -483,7 +481,7 @@ impl<H: Handler<Job>> Control<H> {
         let desk = self.desk.clone();
         let (room, term) = {
             let mut state = desk.state();
-            let room = desk.room(&state, 0);
+            let room = desk.room(&state, self.rate.ahead);
             if room > 0 {
                 state.due = None;
             }

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::brokers::Brokers;
 #[cfg(feature = "lab")]
 use crate::lab::{LabArgs, WorkerArgs};
+use crate::queue::QueueArgs;
 use crate::server::Server;
 
 /// Concurrency control over Redis and Kafka, for the shell
@@ -24,6 +25,7 @@ pub enum Command {
     Lock(LockArgs),
     Semaphore(SemaphoreArgs),
     Who(WhoArgs),
+    Queue(QueueArgs),
     #[cfg(feature = "kafka")]
     Group(GroupArgs),
     #[cfg(feature = "lab")]

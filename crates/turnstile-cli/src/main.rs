@@ -10,6 +10,7 @@ mod group;
 #[cfg(feature = "lab")]
 mod lab;
 mod lock;
+mod queue;
 mod semaphore;
 mod server;
 mod who;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args),
         Command::Semaphore(args) => semaphore::run(&args),
         Command::Who(args) => who::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Exec(args) => lock::exec(&args),
         #[cfg(feature = "kafka")]
         Command::Group(args) => group::run(&args),

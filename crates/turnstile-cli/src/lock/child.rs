@@ -76,6 +76,6 @@ impl<'a> Group<'a> {
 }
 
 /// On Linux by a name that stays right when the file is replaced while we wait for the lock.
-fn this_program() -> io::Result<PathBuf> {
+pub fn this_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }

@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout};
 
 use self::child::Group;
+pub use self::child::this_program;
 pub use self::exec::exec;
 use self::jobs::Jobs;
 use self::locks::{Locks, Wanted};

@@ -4,6 +4,7 @@ mod exit_codes;
 mod fair;
 mod locking;
 mod lost;
+mod queue;
 mod redlock;
 mod secrets;
 mod semaphore;

@@ -8,6 +8,7 @@ pub mod redis_lock;
 pub mod redlock;
 pub mod report;
 pub mod rounds;
+pub mod streams;
 pub mod takeover;
 pub mod turns;
 

@@ -422,7 +422,7 @@ impl<H: Handler<Job>> Control<H> {
         }
         term.prolong(sent + desk.settings.alive);
         runner::kick(&desk);
-        self.note_gone(gone);
+        desk.note_gone(gone);
         if orphans > 0 {
             info!(queue = %desk.group.queue, jobs = orphans, "left behind by workers that are dead");
             desk.metrics.taken_over.increment(orphans);
@@ -470,8 +470,11 @@ impl<H: Handler<Job>> Control<H> {
     async fn repair(&mut self, term: &Term) {
         let desk = &self.desk;
         let call = desk.group.call(&REPAIR, &term.consumer, desk.settings.order.word(), std::iter::empty());
-        match call.arg(&self.lane[..]).arg(BATCH).run::<Vec<u8>>(&desk.client).await {
-            Ok(lane) => self.lane = lane,
+        match call.arg(&self.lane[..]).arg(BATCH).run::<(Vec<u8>, u64)>(&desk.client).await {
+            Ok((lane, gone)) => {
+                self.lane = lane;
+                desk.note_gone(gone);
+            }
             Err(error) => debug!(queue = %desk.group.queue, %error, "the lanes were not looked at"),
         }
     }
@@ -500,7 +503,7 @@ impl<H: Handler<Job>> Control<H> {
             }
         };
         desk.state().fenced |= !alive;
-        self.note_gone(gone);
+        desk.note_gone(gone);
         if let Ok(next) = u64::try_from(next) {
             desk.due_in(Duration::from_millis(next));
         }
@@ -527,13 +530,6 @@ impl<H: Handler<Job>> Control<H> {
                 self.delayed = Some(Instant::now() + Duration::from_millis(250));
                 self.failed(error, "delayed jobs cannot be moved for now")
             }
-        }
-    }
-
-    fn note_gone(&self, gone: u64) {
-        if gone > 0 {
-            error!(queue = %self.desk.group.queue, jobs = gone, "jobs were removed from the stream by somebody else before they were done, and are lost");
-            self.desk.metrics.gone.increment(gone);
         }
     }
 

@@ -246,6 +246,14 @@ impl<H> Desk<H> {
         }
     }
 
+    /// Says that jobs are lost.
+    pub fn note_gone(&self, gone: u64) {
+        if gone > 0 {
+            tracing::error!(queue = %self.group.queue, jobs = gone, "jobs were removed from the stream by somebody else before they were done, and are lost");
+            self.metrics.gone.increment(gone);
+        }
+    }
+
     /// What the key of a job's lane is to a script: `k` and the key, or `-`.
     pub fn lane(&self, job: &Job) -> Bytes {
         match job.lane(self.settings.order) {

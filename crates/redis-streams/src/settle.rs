@@ -190,6 +190,7 @@ impl<H: Handler<Job>> Settler<H> {
 
     fn apply(&mut self, term: &Arc<Term>, plain: Vec<Settled>, others: Vec<Settled>, reply: Reply) {
         let desk = &self.desk;
+        desk.note_gone(reply.gone);
         let mut failed = Vec::new();
         let mut soonest: Option<Duration> = None;
         {
@@ -305,6 +306,7 @@ struct Reply {
     acknowledged: u64,
     others: Vec<Done>,
     next: Vec<Job>,
+    gone: u64,
 }
 
 enum Done {
@@ -315,12 +317,12 @@ enum Done {
 
 impl FromRedisValue for Reply {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (alive, acknowledged, others, next): (bool, u64, Vec<Value>, Jobs) = from_redis_value(value)?;
+        let (alive, acknowledged, others, next, gone): (bool, u64, Vec<Value>, Jobs, u64) = from_redis_value(value)?;
         let others = others.into_iter().map(|done| match done {
             Value::Int(0) => Ok(Done::NotOurs),
             Value::Int(_) => Ok(Done::Yes),
             other => String::from_redis_value(other).map(Done::Failed),
         });
-        Ok(Self { alive, acknowledged, others: others.collect::<Result<_, _>>()?, next: next.0 })
+        Ok(Self { alive, acknowledged, others: others.collect::<Result<_, _>>()?, next: next.0, gone })
     }
 }

@@ -176,7 +176,7 @@ impl Handler<Job> for Keyed {
         self.0.overlaps.fetch_add(others, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(u64::from(number % 3))).await;
         self.0.at_work.lock().insert(lane.clone(), 0);
-        if number % 7 == 0 && attempt.number().get() < 3 {
+        if number.is_multiple_of(7) && attempt.number().get() < 3 {
             return Outcome::retry(anyhow!("again"));
         }
         self.0.order.lock().entry(lane).or_default().push(number);

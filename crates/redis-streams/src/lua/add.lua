@@ -22,11 +22,14 @@ while at <= #ARGV do
   at = at + 5 + count
 end
 
-redis.call('ZREMRANGEBYSCORE', seen, '-inf', now)
+local function is_known(job)
+  local ends = job.dedup ~= '' and redis.call('ZSCORE', seen, job.dedup)
+  return ends and tonumber(ends) > now
+end
+
 local new = 0
 for _, job in ipairs(jobs) do
-  job.known = job.dedup ~= '' and redis.call('ZSCORE', seen, job.dedup)
-  new = new + (job.known and 0 or 1)
+  new = new + (is_known(job) and 0 or 1)
 end
 local length, bytes = -1, -1
 if most_jobs >= 0 then
@@ -41,7 +44,7 @@ end
 
 local replies, sooner = {}, false
 for i, job in ipairs(jobs) do
-  if job.dedup ~= '' and redis.call('ZSCORE', seen, job.dedup) then
+  if is_known(job) then
     replies[i] = ''
   else
     if job.due <= now then
@@ -57,6 +60,8 @@ for i, job in ipairs(jobs) do
     end
   end
 end
+-- Last, since a script that has written may go on where memory is short: adding is to be refused there.
+redis.call('ZREMRANGEBYSCORE', seen, '-inf', now)
 if sooner then
   redis.call(publish, channel, '')
 end

@@ -31,9 +31,24 @@ local function pending(id)
   end
 end
 
+-- Whether the job is pending and still in the stream. What somebody removed there is no longer pending then: XCLAIM sees to
+-- that, and claims nothing that was touched within the last 285,000 years.
+local gone = 0
+local function is_there(id)
+  if not pending(id) then
+    return false
+  end
+  redis.call('XCLAIM', stream, group, me, 9007199254740991, id, 'JUSTID')
+  if pending(id) then
+    return true
+  end
+  redis.call('ZREM', due, id)
+  gone = gone + 1
+  return false
+end
+
 -- The job is nobody's from now on. A first delivery does not count: it may have been read ahead and never begun. What
 -- somebody removed from the stream is gone, and no longer pending.
-local gone = 0
 local function orphan(id, deliveries)
   local count = deliveries > 1 and deliveries or 0
   local claimed = redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', count, 'JUSTID')
@@ -72,7 +87,7 @@ local function lane_of(fields)
   end
 end
 
--- The first job of the lane that is pending, by its id; what is not was removed by somebody else, and holds up nobody.
+-- The first job of the lane that is there, by its id; what was removed by somebody else holds up nobody.
 local function head(of)
   while true do
     local first = redis.call('ZRANGEBYLEX', lanes, '[' .. of, '(' .. of .. '\255', 'LIMIT', 0, 1)[1]
@@ -80,7 +95,7 @@ local function head(of)
       return nil
     end
     local id = unfixed(string.sub(first, #of + 1))
-    if pending(id) then
+    if is_there(id) then
       return id
     end
     redis.call('ZREM', lanes, first)

@@ -8,9 +8,10 @@
 --         of dead   how many attempts, the error, how many fields and values, these: what to set aside if it is gone
 --         of back   how many deliveries count
 -- Reply: 1, or 0 if the caller counts as dead; how many were acknowledged of the first sort; of each other 1, 0 if it was
---        no longer the caller's, or the error of an effect; the next jobs of lanes, each as id, fields, which delivery
+--        no longer the caller's, or the error of an effect; the next jobs of lanes, each as id, fields, which delivery;
+--        how many jobs were gone from the stream
 if not is_alive() then
-  return {0, 0, {}, {}}
+  return {0, 0, {}, {}, 0}
 end
 local take_next, forget = ARGV[6] == '1', ARGV[7]
 local first, last = 9, 8 + tonumber(ARGV[8])
@@ -116,4 +117,4 @@ end
 if woken then
   wake()
 end
-return {1, acknowledged, replies, nexts}
+return {1, acknowledged, replies, nexts, gone}

@@ -19,7 +19,7 @@ use redis_lock::{AcquireError, BackendError, Client, Lease, LeaseOptions, RedisL
 use redis_lua::redis::{Cmd, FromRedisValue, cmd};
 
 pub use crowd::Crowd;
-pub use jobs::{Findings, Jobs};
+pub use jobs::Jobs;
 pub use log::Log;
 pub use oracle::Oracle;
 pub use turnstile_testkit::until;

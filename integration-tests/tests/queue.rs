@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use redis_lua::redis::cmd;
 use redis_streams::{Attempt, Client, Handler, Job, Limit, NewJob, Outcome, Queue, Shutdown, WorkerStats};
-use turnstile_integration_tests::{Findings, Jobs, connect, name, until};
+use turnstile_integration_tests::{Jobs, connect, name, until};
 use turnstile_testkit::child::Child;
+use turnstile_testkit::jobs::Findings;
 use turnstile_testkit::redis::{Redis, Server, shared};
 
 /// How long a worker counts as alive, in ms.
-const ALIVE: u64 = 600;
+const ALIVE: u64 = 1_000;
 
 struct Scene {
     server: Server,

@@ -145,11 +145,15 @@ impl<H: Handler<Job>> Settler<H> {
         let keys = others
             .iter()
             .flat_map(|settled| settled.job.effects.lock().iter().map(|effect| effect.key.clone()).collect::<Vec<_>>());
-        let open = desk.state().open;
+        // What is to be tried comes first, also where each lane has a next job.
+        let take_next = {
+            let state = desk.state();
+            state.open && state.due.is_none_or(|due| due > Instant::now())
+        };
         let mut call = desk
             .group
             .call(&SETTLE, &term.consumer, desk.settings.order.word(), keys)
-            .arg(i32::from(open))
+            .arg(i32::from(take_next))
             .arg(self.forget.word())
             .arg(plain.len());
         for settled in plain {

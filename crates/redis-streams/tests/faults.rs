@@ -346,3 +346,39 @@ async fn where_memory_is_short_producers_are_refused_and_workers_go_on() {
     assert_eq!(worker.end().await.done, 200);
     assert_eq!(plain.load(Ordering::SeqCst), 202);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_worker_left_behind_does_not_wait_for_busy_lanes_to_end() {
+    let queue = queue().await;
+    let (begun, told, dropped): (Arc<AtomicU32>, Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+    let watches = Watches { begun: begun.clone(), told, dropped };
+    let builder = || queue.worker_builder().alive_for(ALIVE).order(Order::ByKey).concurrency(1);
+    let dying = start(builder().handler(watches).unwrap());
+    queue.producer().add(NewJob::new("left").key("a")).await.unwrap();
+    until("it is begun", async || begun.load(Ordering::SeqCst) == 1).await;
+    // One lane that keeps the other worker busy for as long as the test lasts.
+    queue.producer().add_all((0..5_000).map(|n| NewJob::new(n.to_string()).key("b"))).await.unwrap();
+    let done = Arc::new(AtomicU32::new(0));
+    let (taken, count) = (Arc::new(Mutex::new(None)), done.clone());
+    let seen = taken.clone();
+    let other = start(
+        builder()
+            .handler(With(move |body: Arc<str>, _| {
+                let (seen, count) = (seen.clone(), count.clone());
+                async move {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    let nth = count.fetch_add(1, Ordering::SeqCst);
+                    if &*body == "left" {
+                        seen.lock().get_or_insert(nth);
+                    }
+                    Outcome::Done
+                }
+            }))
+            .unwrap(),
+    );
+    until("it is busy", async || done.load(Ordering::SeqCst) > 5).await;
+    dying.run.abort();
+    until("the job is taken over", async || taken.lock().is_some()).await;
+    assert!(taken.lock().is_some_and(|nth| nth < 5_000));
+    other.end().await;
+}

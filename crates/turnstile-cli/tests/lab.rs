@@ -47,6 +47,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
         "redis-pubsub-lock",
         "redis-redlock",
         "redis-semaphore",
+        "redis-streams",
         "kafka-offsets",
         "kafka-group",
     ];
@@ -55,6 +56,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
         let metrics: &[&str] = match strategy["name"].as_str().unwrap() {
             "kafka-offsets" => &["complete_ns", "metadata_bytes", "kept_percent", "encode_us"],
             "kafka-group" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms", "takeover_leave_ms"],
+            "redis-streams" => &["per_second", "p50_us", "p99_us", "takeover_ms"],
             _ => &["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"],
         };
         for metric in metrics {
@@ -287,4 +289,18 @@ fn children_of(parent: u32) -> Vec<(u32, String)> {
 fn command_line(pid: u32) -> Option<String> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     (!line.is_empty()).then(|| line.replace('\0', " "))
+}
+
+#[test]
+fn claims_of_redis_streams_break_with_their_guards() {
+    let (lost, hands) = ("no job is lost", "a job is never in two workers' hands while the first is alive");
+    let order = "jobs of a key are worked on one after another in order, with retries";
+    let once = "an effect that comes with the acknowledgement happens once";
+    let takeover = "a killed worker's jobs are taken over once it counts as dead";
+    let exactly = "a job that nobody can do is set aside after exactly so many attempts";
+    breaks("redis-streams", &["ack-first"], &[lost], &[order, once, takeover, hands]);
+    breaks("redis-streams", &["claim"], &[hands], &[order, once, exactly, lost]);
+    breaks("redis-streams", &["lanes", "attempts"], &[order, exactly], &[]);
+    breaks("redis-streams", &["alive"], &[takeover], &[hands]);
+    breaks("redis-streams", &["effects"], &[once], &[]);
 }

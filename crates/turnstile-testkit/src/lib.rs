@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod history;
+pub mod jobs;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod proxy;

@@ -45,6 +45,8 @@ Columns:
   commands/grant   what the clients sent: a script counts as one, as it is one round trip. Grants that go from one task
                    to the next in memory cost none
   handed over      the share of such grants
+  jobs/s           of all workers together, of a queue that is never empty; an empty handler
+  p50, p99         for redis-streams: from added to done, at 1,000 jobs a second
   records/s        of all members together, of a topic that is full; records of 100 bytes, an empty handler
   p50, p99         for kafka-group: from produced to handled, at 1,000 records a second
   take-over        from the kill of a member, or from when one is asked to leave, until others work in all of its

@@ -33,6 +33,18 @@ pub enum Break {
     Order,
     /// redis-redlock: the majority of the servers hangs rather than one.
     Nodes,
+    /// redis-streams: acknowledges before it works.
+    AckFirst,
+    /// redis-streams: gives jobs away that are in hand.
+    Claim,
+    /// redis-streams: keeps no order.
+    Lanes,
+    /// redis-streams: has effects by itself, not with the acknowledgement.
+    Effects,
+    /// redis-streams: a dead worker is missed much later.
+    Alive,
+    /// redis-streams: tries once more than it is to.
+    Attempts,
     /// kafka-offsets: whoever takes over does not read what is beside the commit.
     Codec,
     /// kafka-offsets: where the metadata was cut, all that follows is taken for done.

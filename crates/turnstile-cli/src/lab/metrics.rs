@@ -9,6 +9,7 @@ use super::words::{count, micros};
 #[serde(untagged)]
 pub enum Metrics {
     Grants(Grants),
+    Jobs(Jobs),
     Records(Records),
     Marks(Marks),
 }
@@ -35,6 +36,27 @@ pub struct Grants {
     /// In each process.
     pub tasks: u32,
     pub seconds: f64,
+}
+
+/// Of work queues.
+#[derive(Debug, Default, Serialize)]
+pub struct Jobs {
+    /// Jobs a second of all workers together, of a queue that is never empty.
+    pub per_second: f64,
+    /// Of how many jobs.
+    pub jobs: u64,
+    /// From when a job is added until it is done, half of all, at a steady pace.
+    pub p50_us: f64,
+    /// The same, 99 of 100.
+    pub p99_us: f64,
+    pub paced_per_second: u64,
+    /// From the kill of a worker until others have begun all that it had in hand, if they have.
+    pub takeover_ms: Option<f64>,
+    /// After how long without a sign of life a worker counts as dead.
+    pub alive_ms: u64,
+    /// Jobs that were done again after a worker was killed, and another stopped.
+    pub duplicates: u64,
+    pub processes: u32,
 }
 
 /// Of strategies that consume records.
@@ -89,6 +111,13 @@ impl Metrics {
                 ("commands/grant", format!("{:.3}", grants.commands_per_grant)),
                 ("handed over", grants.share_handed_over()),
             ],
+            Self::Jobs(jobs) => vec![
+                ("jobs/s", count(jobs.per_second.round() as u64)),
+                ("p50", micros(jobs.p50_us)),
+                ("p99", micros(jobs.p99_us)),
+                ("take-over: kill", time(jobs.takeover_ms)),
+                ("repeated", count(jobs.duplicates)),
+            ],
             Self::Records(records) => vec![
                 ("records/s", count(records.per_second.round() as u64)),
                 ("p50", micros(records.p50_us)),
@@ -121,6 +150,17 @@ impl Metrics {
                 ("of them handed over in memory", count(grants.handed_over)),
                 ("contenders", format!("{} processes × {} tasks", grants.processes, grants.tasks)),
                 ("seconds", grants.seconds.to_string()),
+            ],
+            Self::Jobs(jobs) => vec![
+                ("jobs a second", count(jobs.per_second.round() as u64)),
+                ("of so many jobs", count(jobs.jobs)),
+                ("p50 from added to done", micros(jobs.p50_us)),
+                ("p99", micros(jobs.p99_us)),
+                ("at so many jobs a second", count(jobs.paced_per_second)),
+                ("take-over after a kill", time(jobs.takeover_ms)),
+                ("of it the time that a worker counts as alive", micros(jobs.alive_ms as f64 * 1e3)),
+                ("jobs repeated after a kill and a stop", count(jobs.duplicates)),
+                ("workers", format!("{} processes", jobs.processes)),
             ],
             Self::Records(records) => vec![
                 ("records a second", count(records.per_second.round() as u64)),

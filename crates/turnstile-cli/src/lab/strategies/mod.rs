@@ -7,6 +7,7 @@ mod redis_lua;
 mod redis_pubsub_lock;
 mod redis_redlock;
 mod redis_semaphore;
+mod redis_streams;
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Box<dyn Strategy>> {
         Box::new(redis_pubsub_lock::RedisPubsubLock),
         Box::new(redis_redlock::RedisRedlock),
         Box::new(redis_semaphore::RedisSemaphore),
+        Box::new(redis_streams::RedisStreams),
         Box::new(kafka_offsets::KafkaOffsets),
         Box::new(kafka_group::KafkaGroup),
     ]

@@ -305,7 +305,9 @@ impl<H: Handler<Job>> Control<H> {
             if state.lost_reply {
                 state.lost_reply = false;
                 self.recover_until = Some(Instant::now() + BLOCK + desk.client.response_timeout() * 2);
-                self.beat = Instant::now();
+                if self.beat_failed.delays.is_none() {
+                    self.beat = Instant::now();
+                }
                 return;
             }
             (room.min(desk.settings.batch), state.term.clone())

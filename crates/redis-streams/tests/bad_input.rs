@@ -89,6 +89,28 @@ async fn who_keeps_another_order_is_refused_while_the_others_live() {
 }
 
 #[tokio::test]
+async fn jobs_that_wait_in_lanes_are_done_when_the_order_changes() {
+    let queue = queue().await;
+    let short = Duration::from_millis(300);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let held = With(move |_, _| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Outcome::Done
+        }
+    });
+    let first = queue.worker_builder().order(Order::Sequential).alive_for(short).handler(held).unwrap();
+    let first = start_with(first, Duration::ZERO);
+    queue.producer().add_all((0..20).map(|n| NewJob::new(n.to_string()))).await.unwrap();
+    until("all but one wait", async || queue.stats().await.unwrap().in_lanes == 20).await;
+    assert_eq!(first.end().await.done, 0);
+    let second = start(queue.worker_builder().alive_for(short).handler(done()).unwrap());
+    until_empty(&queue).await;
+    assert_eq!(second.end().await.done, 20);
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_or_refuses_is_an_error_at_the_start() {
     let away = Queue::new(Client::new("redis://127.0.0.1:1").unwrap(), "q").unwrap();
     let error = run_of(&away, Order::None).await;

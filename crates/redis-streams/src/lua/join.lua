@@ -9,6 +9,10 @@ local kept = redis.call('HGET', settings, 'order')
 if kept and kept ~= order and redis.call('ZCOUNT', alive, now, '+inf') > 0 then
   return kept
 end
+if kept and kept ~= order then
+  -- What waits in the lanes of another order is swept up as left behind.
+  redis.call('DEL', lanes)
+end
 redis.call('HSET', settings, 'order', order)
 redis.call('XGROUP', 'CREATECONSUMER', stream, group, me)
 redis.call('ZADD', alive, now + tonumber(ARGV[6]), me)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::FutureExt;
+use redis_lua::Key;
 use tracing::{Instrument, debug_span, error, info, warn};
 use turnstile_core::{AtLimit, Attempt, Handler, Outcome};
 
@@ -74,6 +75,17 @@ async fn work<H: Handler<Job>>(desk: &Desk<H>, term: &Arc<Term>, job: Job) -> Op
         let deliveries = job.deliveries.get() - 1;
         return Some(Settled { job, what: What::Back(deliveries) });
     };
+    let foreign = job.effects.lock().iter().find_map(|effect| {
+        let tag = Key::raw(&effect.key).slot_tag();
+        (tag != desk.group.queue.slot_tag()).then(|| effect.key.clone())
+    });
+    let outcome = match (outcome, foreign) {
+        (Outcome::Done, Some(key)) => Outcome::retry(anyhow!(
+            "an effect on {key:?}, which is not of the queue's hash tag {{{}}}: take a key by `Name::key`",
+            desk.group.queue.slot_tag()
+        )),
+        (outcome, _) => outcome,
+    };
     let what = match outcome {
         Outcome::Done => What::Done,
         Outcome::Skip(reason) => {
@@ -136,7 +148,8 @@ async fn attempt<H: Handler<Job>>(desk: &Desk<H>, term: &Term, job: &Job) -> Opt
     })
 }
 
-fn halt<H>(desk: &Desk<H>, job: Job, cause: anyhow::Error) {
+/// Leaves a job in hand, for somebody to look.
+pub(crate) fn halt<H>(desk: &Desk<H>, job: Job, cause: anyhow::Error) {
     let place = format!("{}, job {}", desk.group.queue, job.id);
     error!(queue = %desk.group.queue, job = %job.id, error = format!("{cause:#}"), "halted: it stays in hand until the worker ends");
     desk.report.lock().halted.push((place.into(), cause));

@@ -7,7 +7,7 @@ use redis_lua::redis::{FromRedisValue, ParsingError, Value, cmd, from_redis_valu
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use turnstile_core::{Backoff, Handler};
+use turnstile_core::{Backoff, ErrorKind, Handler};
 
 use crate::desk::{Desk, Settled, Term, What};
 use crate::job::{Job, Jobs};
@@ -127,6 +127,9 @@ impl<H: Handler<Job>> Settler<H> {
                     desk.look.notify_one();
                     return;
                 }
+                Err(error) if !error.is_transient() && error.kind() != ErrorKind::OutOfMemory => {
+                    return self.cannot_be_written(term, plain, others, error).await;
+                }
                 Err(error) => {
                     // Jobs of lanes may have come with the reply.
                     desk.state().lost_reply |= error.outcome_unknown() && !others.is_empty();
@@ -140,10 +143,32 @@ impl<H: Handler<Job>> Settler<H> {
         }
     }
 
+    /// The server will go on refusing this. One job must not hold up the others; one by itself stays in hand.
+    async fn cannot_be_written(
+        &mut self,
+        term: &Arc<Term>,
+        plain: Vec<Settled>,
+        mut others: Vec<Settled>,
+        error: redis_lua::Error,
+    ) {
+        if plain.is_empty() && others.len() == 1 {
+            others.drain(..).for_each(|settled| runner::halt(&self.desk, settled.job, error.clone().into()));
+        } else if others.is_empty() {
+            tracing::error!(queue = %self.desk.group.queue, jobs = plain.len(), %error, "what is done cannot be acknowledged: it is done again by others");
+        } else {
+            if !plain.is_empty() {
+                Box::pin(self.write(term, plain)).await;
+            }
+            for settled in others {
+                Box::pin(self.write(term, vec![settled])).await;
+            }
+        }
+    }
+
     fn call(&self, term: &Term, plain: &[Settled], others: &[Settled]) -> redis_lua::Invocation<'static> {
         let desk = &self.desk;
-        let keys = others
-            .iter()
+        let done = others.iter().filter(|settled| matches!(settled.what, What::Done));
+        let keys = done
             .flat_map(|settled| settled.job.effects.lock().iter().map(|effect| effect.key.clone()).collect::<Vec<_>>());
         // What is to be tried comes first, also where each lane has a next job.
         let take_next = {

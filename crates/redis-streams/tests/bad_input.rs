@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use redis_lua::Key;
 use redis_lua::redis::cmd;
 use redis_streams::{
-    AddError, Attempt, Client, ConfigError, Handler, Job, NewJob, Order, Outcome, Queue, RunError, Shutdown,
+    AddError, Attempt, Client, ConfigError, Effect, Handler, Job, NewJob, Order, Outcome, Queue, RunError, Shutdown,
 };
 use support::*;
 use turnstile_core::ErrorKind;
@@ -44,6 +45,50 @@ async fn a_key_that_holds_another_type_ends_the_run_and_is_named() {
         let text: String = client.run(cmd("GET").arg(&key)).await.unwrap();
         assert_eq!(text, "text");
     }
+}
+
+struct Odd;
+
+#[async_trait::async_trait]
+impl Handler<Job> for Odd {
+    async fn handle(&self, job: &Job, _: Attempt<'_>) -> Outcome {
+        match job.body() {
+            b"dead" => return Outcome::DeadLetter(anyhow!("on purpose")),
+            b"foreign" => job.on_done(Effect::new("INCR", Key::raw("elsewhere"))),
+            _ => {}
+        }
+        Outcome::Done
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_holds_up_no_other_job() {
+    let (queue, client) = (queue().await, client().await);
+    let dead = format!("{}:workers:dead", queue.name().as_key());
+    client.run::<()>(cmd("SET").arg(&dead).arg("text")).await.unwrap();
+    let worker = start(queue.worker_builder().retries(attempts(2)).handler(Odd).unwrap());
+    queue.producer().add_all(["1", "dead", "2", "foreign", "3"].map(NewJob::new)).await.unwrap();
+    until("the others are done, and these are left", async || {
+        let mut pending = cmd("XPENDING");
+        pending.arg(queue.name().as_key()).arg("workers").arg("-").arg("+").arg(10);
+        let pending: Vec<redis_lua::redis::Value> = client.run(&pending).await.unwrap();
+        let due: u32 = client.run(cmd("ZCARD").arg(format!("{}:workers:due", queue.name().as_key()))).await.unwrap();
+        (pending.len(), due) == (2, 0)
+    })
+    .await;
+    let report = worker.end().await;
+    assert_eq!((report.done, report.dead_letters), (3, 0));
+    assert_eq!(report.halted.len(), 2, "{report:?}");
+    assert!(report.halted.iter().all(|(_, error)| error.to_string().contains("another type")), "{report:?}");
+
+    // Nothing is lost: with the place free they are set aside.
+    client.run::<()>(cmd("DEL").arg(&dead)).await.unwrap();
+    let worker = start(queue.worker_builder().retries(attempts(2)).handler(Odd).unwrap());
+    until_empty(&queue).await;
+    worker.end().await;
+    let letters = queue.dead_letters().list(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().any(|letter| letter.error.contains("elsewhere")), "{letters:?}");
 }
 
 #[tokio::test]

@@ -243,11 +243,9 @@ impl<H: Handler<Job>> Settler<H> {
                         continue;
                     }
                 }
+                self.untrimmed |= !matches!(what, What::Again(_) | What::Back(_));
                 match what {
-                    What::Done => {
-                        report.done += 1;
-                        self.untrimmed = true;
-                    }
+                    What::Done => report.done += 1,
                     What::Skipped => (report.done, report.skipped) = (report.done + 1, report.skipped + 1),
                     What::NotMeant => {}
                     What::Again(delay) => {
@@ -263,7 +261,6 @@ impl<H: Handler<Job>> Settler<H> {
                     What::Back(_) => report.handed_back += 1,
                 }
             }
-            self.untrimmed |= !plain.is_empty();
             let done = plain.iter().chain(&others).filter(|settled| matches!(settled.what, What::Done | What::Skipped));
             desk.metrics.done.increment(u64::try_from(done.count()).unwrap_or(u64::MAX));
             let skipped = plain.iter().chain(&others).filter(|settled| matches!(settled.what, What::Skipped)).count();

@@ -271,7 +271,11 @@ impl<H: Handler<Job>> Control<H> {
                         Some(reading) => reading.await,
                         None => std::future::pending().await,
                     }
-                } => self.have_read(connection, result)?,
+                } => {
+                    self.have_read(connection, result)?;
+                    // The jobs first, then the next read.
+                    tokio::task::yield_now().await;
+                }
                 () = desk.look.notified() => {}
                 () = sleep_until(next) => {}
             }

@@ -355,3 +355,37 @@ async fn a_slow_job_does_not_keep_the_rest_in_memory() {
     until_empty(&queue).await;
     assert_eq!(worker.end().await.done, 20_001);
 }
+
+#[tokio::test]
+async fn on_request_only_what_is_acknowledged_is_trimmed_by_age_and_by_length() {
+    let queue = queue().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let handler = With(move |body: Arc<str>, _| {
+        let held = held.clone();
+        async move {
+            if &*body == "held" {
+                held.acquire().await.unwrap().forget();
+            }
+            Outcome::Done
+        }
+    });
+    let worker = start(queue.worker_builder().without_trimming().handler(handler).unwrap());
+    queue.producer().add_all((0..100).map(|n| NewJob::new(n.to_string()))).await.unwrap();
+    queue.producer().add(NewJob::new("held")).await.unwrap();
+    queue.producer().add_all((0..10).map(|n| NewJob::new(n.to_string()))).await.unwrap();
+    until("all but one are done", async || {
+        let stats = queue.stats().await.unwrap();
+        stats.unread == Some(0) && stats.pending == 1
+    })
+    .await;
+    let removed = async |what| queue.trim(what).await.unwrap().removed;
+    assert_eq!(removed(Trim::OlderThan(SAFETY_NET)).await, 0);
+    assert_eq!(removed(Trim::ToLength(81)).await, 30);
+    assert_eq!(removed(Trim::OlderThan(Duration::ZERO)).await, 70, "up to the one that is pending");
+    assert_eq!(removed(Trim::ToLength(0)).await, 0);
+    gate.add_permits(1);
+    until("it is done", async || queue.stats().await.unwrap().pending == 0).await;
+    assert_eq!(removed(Trim::Acknowledged).await, 11);
+    worker.end().await;
+}

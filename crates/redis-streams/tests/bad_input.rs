@@ -88,7 +88,13 @@ async fn what_cannot_be_written_down_holds_up_no_other_job() {
     worker.end().await;
     let letters = queue.dead_letters().list(None, 10).await.unwrap();
     assert_eq!(letters.len(), 2);
-    assert!(letters.iter().any(|letter| letter.error.contains("elsewhere")), "{letters:?}");
+
+    queue.producer().add(NewJob::new("foreign")).await.unwrap();
+    let worker = start(queue.worker_builder().retries(attempts(1)).handler(Odd).unwrap());
+    until_empty(&queue).await;
+    worker.end().await;
+    let letters = queue.dead_letters().list(None, 10).await.unwrap();
+    assert!(letters[2].error.contains("elsewhere"), "{letters:?}");
 }
 
 #[tokio::test]

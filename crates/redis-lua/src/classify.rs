@@ -76,6 +76,8 @@ pub(crate) fn code(error: &RedisError) -> &str {
         &["WRONGTYPE", "OOM", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN"];
     let outer = error.code().unwrap_or("");
     match error.detail() {
+        // Redis 8 does not give the code of this one.
+        Some(detail) if detail.contains("ACL failure in script") => "NOPERM",
         // Not a code that the server itself gives: what a script made of an error.
         Some(detail) if outer == "ERR" || outer.contains(|c: char| !c.is_ascii_uppercase()) => {
             let words = || detail.split(|c: char| !c.is_ascii_uppercase());

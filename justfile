@@ -74,6 +74,14 @@ doc: (_setup "compiler")
     cargo doc --workspace {{ features }} --no-deps
     @if command -v mdbook >/dev/null; then mdbook build docs; else echo "docs/ is not built: there is no mdbook (cargo install mdbook)"; fi
 
+# The packages as they would be published, under the names that are free there; `--no-verify` does not build them.
+package *args: (_setup "compiler")
+    @scripts/package.sh "$@"
+
+# Licences and sources of all that is depended on, by cargo-deny.
+audit:
+    @if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; else echo "there is no cargo-deny (cargo install cargo-deny)"; exit 69; fi
+
 # What CI runs.
 ci:
     .ci/run

@@ -22,6 +22,17 @@ async fn unchecked(url: &str) -> FairLocks {
     FairLocks::builder(connect(url).await).heartbeat(NEVER).build()
 }
 
+/// Has the process wait once: then its subscription stands, and nobody of it is told so later on.
+async fn subscribe(locks: &FairLocks, holder: &FairLocks) {
+    let name = name("subscribed");
+    let held = holder.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let lock = locks.lock(&name).unwrap().with_options(long());
+    let waiting = tokio::spawn(async move { lock.acquire().await.unwrap() });
+    until_waiting(holder, &name, 1).await;
+    held.release().await.unwrap();
+    timeout(SAFETY_NET, waiting).await.unwrap().unwrap().release().await.unwrap();
+}
+
 /// How many scripts the server has run since its statistics were reset.
 async fn scripts(client: &Client) -> u64 {
     let stats: String = run(client, "INFO commandstats").await;
@@ -76,7 +87,7 @@ async fn a_contended_grant_takes_three_round_trips_and_waiting_takes_none() {
     let server = Redis::start().await.unwrap();
     let (mut processes, name) = (Vec::new(), name("counted"));
     for _ in 0..4 {
-        processes.push(FairLocks::new(connect(server.url()).await));
+        processes.push(unchecked(&server.url()).await);
     }
     let admin = connect(server.url()).await;
     // Subscriptions stand, and the server knows the scripts.
@@ -89,14 +100,11 @@ async fn a_contended_grant_takes_three_round_trips_and_waiting_takes_none() {
     assert!(sent <= 3 * grants, "{sent} scripts for {grants} grants: the ask, the release, the confirmation");
 
     let [holder, waiter] = [unchecked(&server.url()).await, unchecked(&server.url()).await];
+    subscribe(&waiter, &holder).await;
     let held = holder.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
     let lock = waiter.lock(&name).unwrap().with_options(long());
     let waiting = tokio::spawn(async move { lock.acquire().await.unwrap() });
-    until("it is subscribed", async || run::<String>(&admin, "CLIENT LIST TYPE pubsub").await.lines().count() == 5)
-        .await;
     until_waiting(&holder, &name, 1).await;
-    // What its subscription tells is asked for once.
-    sleep(Duration::from_millis(100)).await;
     run::<()>(&admin, "CONFIG RESETSTAT").await;
     sleep(Duration::from_millis(500)).await;
     assert_eq!(scripts(&admin).await, 0);
@@ -117,19 +125,20 @@ async fn a_lost_message_is_made_good_and_without_the_timed_check_it_is_not() {
     let server = Redis::start().await.unwrap();
     let mute = muted(&server).await;
     let checked = FairLocks::new(connect(server.url()).await);
+    let heard = unchecked(&server.url()).await;
     for (locks, is_checked) in [(checked, true), (unchecked(&server.url()).await, false)] {
         let name = name("lost");
+        subscribe(&locks, &heard).await;
         let held = mute.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
         let lock = locks.lock(&name).unwrap().with_options(long());
         let mut waiting = tokio::spawn(async move { lock.acquire().await.unwrap() });
         until_waiting(&mute, &name, 1).await;
-        sleep(Duration::from_millis(100)).await; // Its subscription stands, and has told it so.
         held.release().await.unwrap();
-        let holder = mute.who(&name).await.unwrap().unwrap();
-        assert!(!holder.confirmed, "it is granted, and does not know");
         if is_checked {
             drop(timeout(SAFETY_NET, waiting).await.unwrap().unwrap());
         } else {
+            let holder = mute.who(&name).await.unwrap().unwrap();
+            assert!(!holder.confirmed, "it is granted, and does not know");
             assert!(timeout(Duration::from_secs(3), &mut waiting).await.is_err(), "the control waits on");
             waiting.abort();
         }
@@ -145,12 +154,11 @@ async fn what_was_missed_with_the_subscription_is_told_when_it_stands_anew_and_w
     let (holder, deaf) = (unchecked(&server.url()).await, FairLocks::builder(client).heartbeat(NEVER).build());
     let subscriptions = async || run::<String>(&admin, "CLIENT LIST TYPE pubsub").await.lines().count();
 
+    subscribe(&deaf, &holder).await;
     let held = holder.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
     let lock = deaf.lock(&name).unwrap().with_options(long());
     let mut waiting = tokio::spawn(async move { lock.acquire().await.unwrap() });
     until_waiting(&holder, &name, 1).await;
-    until("it is subscribed", async || subscriptions().await == 1).await;
-    sleep(Duration::from_millis(100)).await; // It has been told so.
     // This ends its subscription, and it gets no other.
     run::<()>(&admin, "ACL SETUSER deaf resetchannels").await;
     until("its subscription is gone", async || subscriptions().await == 0).await;
@@ -180,7 +188,7 @@ async fn a_head_that_was_killed_is_passed_over() {
     assert_eq!(lease.fencing_token().get(), 3);
 }
 
-/// Waiters with a runtime of their own. Killed, they end without a word, as those of a process do.
+/// Waiters with a runtime of their own. Killed, they have ended without a word, as those of a process do.
 struct Process {
     runtime: Runtime,
     waiters: Vec<tokio::task::JoinHandle<()>>,
@@ -217,7 +225,8 @@ impl Process {
     }
 
     fn kill(self) {
-        self.runtime.shutdown_background();
+        // Where blocking is allowed.
+        std::thread::spawn(|| self.runtime.shutdown_timeout(SAFETY_NET)).join().unwrap();
     }
 }
 

@@ -20,6 +20,18 @@ async fn unchecked(url: &str) -> Semaphores {
     Semaphores::builder(connect(url).await).heartbeat(NEVER).build()
 }
 
+/// Has the process wait once: then its subscription stands, and nobody of it is told so later on.
+async fn subscribe(semaphores: &Semaphores, holder: &Semaphores) {
+    let name = unique("subscribed");
+    let holder = holder.by_set(&name, 1).unwrap().with_options(long());
+    let waiter = semaphores.by_set(&name, 1).unwrap().with_options(long());
+    let held = holder.acquire().await.unwrap();
+    let waiting = tokio::spawn(async move { waiter.acquire().await.unwrap() });
+    until_waiting(&holder, 1).await;
+    held.release().await.unwrap();
+    timeout(SAFETY_NET, waiting).await.unwrap().unwrap().release().await.unwrap();
+}
+
 /// How many scripts the server has run since its statistics were reset.
 async fn scripts(client: &Client) -> u64 {
     let stats: String = run(client, "INFO commandstats").await;
@@ -107,7 +119,9 @@ async fn a_lost_message_is_made_good_and_without_the_timed_check_it_is_not() {
     let client = Client::builder(server.url()).username("mute").password("secret").connect().await.unwrap();
     let mute = Semaphores::new(client);
     let checked = Semaphores::new(connect(server.url()).await);
+    let heard = unchecked(&server.url()).await;
     for (semaphores, is_checked) in [(checked, true), (unchecked(&server.url()).await, false)] {
+        subscribe(&semaphores, &heard).await;
         for make in FORMS {
             let name = unique("lost");
             let holder = make(&mute, &name, 1).unwrap().with_options(long());
@@ -115,12 +129,11 @@ async fn a_lost_message_is_made_good_and_without_the_timed_check_it_is_not() {
             let waiter = make(&semaphores, &name, 1).unwrap().with_options(long());
             let mut waiting = tokio::spawn(async move { waiter.acquire().await.unwrap() });
             until_waiting(&holder, 1).await;
-            sleep(Duration::from_millis(100)).await; // Its subscription stands, and has told it so.
             held.release().await.unwrap();
-            assert!(!holder.holders().await.unwrap()[0].confirmed, "it is granted, and does not know");
             if is_checked {
                 drop(timeout(SAFETY_NET, waiting).await.unwrap().unwrap());
             } else {
+                assert!(!holder.holders().await.unwrap()[0].confirmed, "it is granted, and does not know");
                 assert!(timeout(Duration::from_secs(3), &mut waiting).await.is_err(), "the control waits on");
                 waiting.abort();
             }
@@ -146,7 +159,8 @@ async fn a_head_that_was_killed_is_passed_over() {
         let survivor = make(&Semaphores::new(connect(&url).await), &name, 2).unwrap();
         let waiting = tokio::spawn(async move { survivor.acquire().await.unwrap() });
         until_waiting(&holder, 2).await;
-        dead.shutdown_background();
+        // Where blocking is allowed.
+        std::thread::spawn(|| dead.shutdown_timeout(SAFETY_NET)).join().unwrap();
         held.release().await.unwrap();
         assert!(!holder.holders().await.unwrap()[0].confirmed, "the dead one has it");
         drop(timeout(SAFETY_NET, waiting).await.unwrap().unwrap());
@@ -191,12 +205,12 @@ async fn a_limit_that_was_lost_and_set_anew_is_told_to_those_who_know_another() 
     let admin = connect(server.url()).await;
     for make in FORMS {
         let (name, semaphores) = (unique("anew"), unchecked(&server.url()).await);
+        subscribe(&semaphores, &semaphores).await;
         let two = make(&semaphores, &name, 2).unwrap().with_options(long());
         let held = two.acquire_many(2).await.unwrap();
         let waiter = two.clone();
         let waiting = tokio::spawn(async move { waiter.acquire().await });
         until_waiting(&two, 1).await;
-        sleep(Duration::from_millis(100)).await; // Its subscription stands, and has told it so.
         run::<()>(&admin, &format!("DEL {{{name}}}")).await;
         drop(make(&semaphores, &name, 5).unwrap().try_acquire().await.unwrap().expect("two of five are held"));
         let error = timeout(SAFETY_NET, waiting).await.unwrap().unwrap().unwrap_err();

@@ -178,7 +178,7 @@ async fn ask(client: Client, name: &str) -> Result<Answer<'_>, Failure> {
         Ok(_) => {}
         // A lock's key.
         Err(SemaphoreError::Redis(error)) if error.kind() == ErrorKind::WrongType => {}
-        Err(SemaphoreError::Name(_) | SemaphoreError::OtherVersion { .. }) => {}
+        Err(SemaphoreError::Name(_)) => {}
         Err(error) => return Err(error.into()),
     }
     let holders = RedisLocks::new(client.clone()).who(name).await?;

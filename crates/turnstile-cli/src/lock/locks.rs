@@ -33,6 +33,12 @@ impl Locks {
         Ok(match wanted {
             Wanted::Permits(args) => Self::Semaphore(Semaphores::new(args.server.client().await?)),
             Wanted::Lock(args) if !args.redlock.is_empty() => {
+                // One server instead would be another lock.
+                if args.redlock.iter().any(|url| url.trim().is_empty()) {
+                    let text = "--redlock: a URL is empty: give three or five, with commas between, or unset \
+                                TURNSTILE_REDLOCK_URLS to lock on the one server of --url";
+                    return Err(Failure::new(exit::USAGE, text));
+                }
                 // Some of them may be down.
                 let clients: Result<Vec<_>, _> = args.redlock.iter().map(Client::new).collect();
                 let locks = Redlock::builder(clients.map_err(BackendError::from)?).build();

@@ -49,7 +49,8 @@ async fn a_majority_is_enough_and_no_more_than_one_holds_it() -> Result<()> {
 async fn servers_that_make_no_quorum_are_refused_without_their_passwords() -> Result<()> {
     let two = "redis://:hidden-secret@127.0.0.1:1,redis://127.0.0.1:2";
     let twice = "redis://:hidden-secret@127.0.0.1:1,redis://127.0.0.1:2,redis://127.0.0.1:1";
-    for (urls, says) in [(two, "2 nodes"), (twice, "twice")] {
+    let empty = "redis://:hidden-secret@127.0.0.1:1,,redis://127.0.0.1:2";
+    for (urls, says) in [(two, "2 nodes"), (twice, "twice"), (empty, "empty"), ("", "TURNSTILE_REDLOCK_URLS")] {
         let done = run(turnstile(NOWHERE, &["lock", "--redlock", urls, "x", "--", "echo", "ran"])).await?;
         assert_eq!((done.code, done.out.as_str()), (64, ""), "{}", done.err);
         assert!(done.err.contains(says) && !done.err.contains("hidden-secret"), "{}", done.err);

@@ -1,6 +1,7 @@
 //! `semaphore`: so many at a time, in order; limits that are refused and changed; what `who` tells of it.
 
 use anyhow::{Context, Result};
+use redis_lua::redis::cmd;
 use redis_semaphore::{Client, Semaphores, State};
 use serde_json::Value;
 use turnstile_testkit::redis::shared;
@@ -156,5 +157,29 @@ async fn who_tells_of_the_queue_of_a_fair_lock() -> Result<()> {
     ends(held).await?;
     let (code, events) = waiter.end().await?;
     assert_eq!((code, the(&events, "released")["outcome"].as_str()), (0, Some("released")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_another_version_has_left_is_told_as_such_and_nothing_runs() -> Result<()> {
+    let (url, name) = (shared().await?.url(), unique("version"));
+    let client = Client::connect(&url).await?;
+    let mut semaphore = cmd("HSET");
+    semaphore.arg(format!("{{{name}}}")).arg(&["version", "0", "limit", "2"]);
+    client.run::<u32>(&semaphore).await?;
+    let queue = format!("{name}-queue");
+    client.run::<u32>(cmd("ZADD").arg(format!("{{{queue}}}:queue")).arg(1).arg("somebody")).await?;
+    client.run::<u32>(cmd("HSET").arg(format!("{{{queue}}}:waiting")).arg(&["v", "0"])).await?;
+    for (args, says) in [
+        (&["semaphore", &name, "-l", "2", "--", "echo", "ran"][..], "version \"0\""),
+        (&["semaphore", &name, "--set-limit", "3"], "version \"0\""),
+        (&["who", &name], "version \"0\""),
+        (&["lock", "--fair", &queue, "--", "echo", "ran"], "run one version"),
+        (&["who", &queue], "run one version"),
+    ] {
+        let done = run_args(&url, args).await?;
+        assert_eq!((done.code, done.out.as_str()), (78, ""), "{args:?}: {}", done.err);
+        assert!(done.err.contains(says), "{args:?}: {}", done.err);
+    }
     Ok(())
 }

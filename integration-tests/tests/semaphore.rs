@@ -65,7 +65,7 @@ async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped
         }
         // One more than is asked for dies on the way.
         for process in &mut processes {
-            process.say("churn 5 250").await.unwrap();
+            process.say("churn 5 400").await.unwrap();
         }
         until("they come and go", async || semaphore.state().await.unwrap().holders.len() > 1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;

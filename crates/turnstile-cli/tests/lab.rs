@@ -150,8 +150,7 @@ fn claims_of_redis_redlock_break_with_their_guards() {
 fn counters_that_are_set_back_and_holders_that_know_of_no_loss_are_seen_with_the_other_locks_too() {
     let notice = "it knows that it lost the lease when it goes on";
     for strategy in ["redis-pubsub-lock", "redis-redlock"] {
-        // Where all who come later are turned away as old, nothing is seen to go on either.
-        breaks(strategy, &["token", "notice"], &[TOKENS, notice], &[FENCE, HUNG]);
+        breaks(strategy, &["token", "notice"], &[TOKENS, notice], &[FENCE]);
     }
 }
 

@@ -19,7 +19,7 @@ async fn a_refused_try_is_undone_when_it_returns() {
     for at in [1, 2] {
         nodes.ask::<()>(at, &format!("SET {{{name}}} others PX 600000")).await;
     }
-    let process = nodes.process().await;
+    let process = nodes.patient().await;
     assert!(try_it(&process.lock(&name).unwrap().with_options(long())).await.is_none());
     // It granted, and has it no more.
     if nodes.ask::<Option<u64>>(0, &format!("GET {{{name}}}:fence")).await.is_none() {
@@ -127,7 +127,7 @@ async fn a_shared_grant_is_undone_too() {
     for at in [1, 2] {
         nodes.ask::<()>(at, &format!("SET {{{name}}} others PX 600000")).await;
     }
-    let process = nodes.process().await;
+    let process = nodes.patient().await;
     assert!(try_it(&process.read(&name).unwrap().with_options(long())).await.is_none());
     process.shutdown().await;
     assert_eq!(nodes.ask::<usize>(0, &format!("EXISTS {{{name}}}:readers {{{name}}}:holder")).await, 0);

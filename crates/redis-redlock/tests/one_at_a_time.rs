@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis_redlock::{ErrorKind, LeaseOptions, Lock, LostReason, Quorum, Redlock, ReleaseOutcome};
-use support::{Inside, LONG, Nodes, SAFETY_NET, client, get, long, name, try_it, ttl};
+use support::{Inside, LONG, Nodes, SAFETY_NET, client, get, long, name, settled, try_it, ttl};
 use tokio::time::timeout;
 
 /// What a process cannot undo, since it is cut off, keeps others out for that long.
@@ -125,7 +125,7 @@ async fn a_token_is_written_back_to_a_majority_before_it_is_handed_out() {
 async fn two_of_three_restart_empty(delayed: Option<Duration>) -> (Nodes, Redlock, redis_redlock::Lease, String) {
     let (mut nodes, name) = (Nodes::start(3).await, name("restarted"));
     let build = async |nodes: &Nodes| {
-        let builder = nodes.builder().await;
+        let builder = nodes.builder().await.node_timeout(SAFETY_NET);
         match delayed {
             Some(ttl) => builder.delayed_restart(ttl),
             None => builder,
@@ -265,14 +265,17 @@ async fn a_majority_that_is_gone_fails_an_acquire_in_time_and_each_node_is_named
 #[tokio::test]
 async fn readers_share_over_a_quorum_and_several_names_are_held_at_once() {
     let (nodes, name) = (Nodes::start(3).await, name("kinds"));
-    let (one, two) = (nodes.process().await, nodes.process().await);
+    let (one, two) = (nodes.patient().await, nodes.patient().await);
     let reader = try_it(&one.read(&name).unwrap().with_options(long())).await.unwrap();
     let beside = try_it(&two.read(&name).unwrap().with_options(long())).await.unwrap();
+    settled(&[&one, &two]).await;
     assert!(try_it(&two.lock(&name).unwrap()).await.is_none());
     reader.release().await.unwrap();
     beside.release().await.unwrap();
+    settled(&[&one, &two]).await;
     let other = format!("{name}-other");
     let both = get(&one.all([&name, &other]).unwrap().with_options(long())).await;
+    settled(&[&one]).await;
     assert!(try_it(&two.lock(&other).unwrap()).await.is_none());
     assert!(try_it(&two.read(&name).unwrap()).await.is_none());
     let holders = two.who(&name).await.unwrap();

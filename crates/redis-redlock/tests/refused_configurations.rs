@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use redis_redlock::{AcquireError, Client, ConfigError, ErrorKind, Lock, LockError, Redlock};
-use support::{Nodes, client, name};
+use support::{Nodes, SAFETY_NET, client, name};
 
 fn clients(addresses: &[&str]) -> Vec<Client> {
     addresses.iter().map(|address| client(format!("redis://:secret@{address}/"))).collect()
@@ -38,7 +38,7 @@ async fn a_server_under_two_addresses_grants_nothing() {
     let nodes = Nodes::start(2).await;
     let proxy = nodes.0[0].proxy().await.unwrap();
     let twice = [client(nodes.0[0].url()), client(nodes.0[1].url()), client(proxy.url())];
-    let locks = Redlock::builder(twice).build().unwrap();
+    let locks = Redlock::builder(twice).node_timeout(SAFETY_NET).build().unwrap();
     let (lock, name) = (|name: &str| locks.lock(name).unwrap(), name("twice"));
     // Known for sure once each has been asked.
     support::until("it is noticed", async || match lock(&name).try_acquire().await {

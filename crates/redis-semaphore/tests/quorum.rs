@@ -52,8 +52,8 @@ async fn reaching(servers: &[Server], reached: &[usize], name: &str) -> Asker {
         proxies.push(proxy);
     }
     let nodes = clients.iter().cloned().map(Node::new);
-    let majority = Quorum::new(nodes, QuorumOptions::majority_of(servers.len())).unwrap();
-    let ours = QuorumSemaphores::builder(clients).build().unwrap().by_set(name, 2).unwrap();
+    let majority = Quorum::new(nodes, QuorumOptions::majority_of(servers.len()).node_timeout(SAFETY_NET)).unwrap();
+    let ours = QuorumSemaphores::builder(clients).node_timeout(SAFETY_NET).build().unwrap().by_set(name, 2).unwrap();
     let majority = LeaseManager::new(majority).lock(ours.resource().clone(), long());
     Asker { ours: ours.with_options(long()), majority, _proxies: proxies }
 }
@@ -198,7 +198,8 @@ async fn what_makes_no_sense_is_refused_with_what_to_do() {
     assert!(matches!(error, SemaphoreError::NoSpareNode { limit: 2, nodes: 3 }));
     assert!(error.to_string().contains("at least 4 nodes"), "{error}");
     assert!(matches!(three.by_set("x", 0), Err(SemaphoreError::NoLimit)));
-    let allowed = QuorumSemaphores::builder(clients(&servers)).without_spare_node().build().unwrap();
+    let allowed = QuorumSemaphores::builder(clients(&servers)).node_timeout(SAFETY_NET).without_spare_node();
+    let allowed = allowed.build().unwrap();
     assert_eq!([1, 2, 1000].map(|limit| allowed.needed(limit)), [2, 3, 3]);
     let name = unique("none to spare");
     let semaphore = allowed.by_set(&name, 2).unwrap();

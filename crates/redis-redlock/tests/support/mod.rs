@@ -57,6 +57,11 @@ impl Nodes {
         self.builder().await.build().unwrap()
     }
 
+    /// One that waits for its nodes, however slow the machine is: for tries, which ask once.
+    pub async fn patient(&self) -> Redlock {
+        self.builder().await.node_timeout(SAFETY_NET).build().unwrap()
+    }
+
     pub async fn builder(&self) -> RedlockBuilder {
         Redlock::builder(self.clients().await)
     }
@@ -88,6 +93,13 @@ impl Nodes {
 
     pub async fn until_no_key(&self, name: &str) {
         until("no key is left", async || self.keys(name, 0..self.0.len()).await == 0).await;
+    }
+}
+
+/// Until all nodes have answered, and what came late is undone.
+pub async fn settled(processes: &[&Redlock]) {
+    for process in processes {
+        process.manager().backend().settle().await;
     }
 }
 

@@ -50,8 +50,29 @@ pub struct Role {
 pub enum Kind {
     /// kafka-group's.
     Ours,
+    /// kafka-mt-consumer's.
+    Parallel(Parallel),
     /// One that was made by hand.
     Naive(Naive),
+}
+
+/// How kafka-mt-consumer is set up; what is off is a guard that tests show to matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parallel {
+    /// How many records at a time.
+    pub concurrency: usize,
+    /// Whether those of a key are in order.
+    pub by_key: bool,
+    /// How many bytes of metadata its commits have.
+    pub metadata: usize,
+    /// How many records of a partition may be in hand.
+    pub budget: u64,
+}
+
+impl Default for Parallel {
+    fn default() -> Self {
+        Self { concurrency: 200, by_key: true, metadata: 4096, budget: 1000 }
+    }
 }
 
 /// How members agree on who has which partition.

@@ -29,6 +29,10 @@ pub struct Scene {
     producer: Recorder,
     /// What every member does unless told otherwise.
     pub role: Role,
+    /// Which records must be handled one after another.
+    pub order: Order,
+    /// How many keys records have.
+    pub keys: usize,
     committed: Arc<Mutex<HashMap<i32, i64>>>,
     watches: Arc<AtomicBool>,
     observer: Option<JoinHandle<()>>,
@@ -73,7 +77,19 @@ impl Scene {
         let (test, producer) = (history.recorder("test")?, history.recorder("producer")?);
         let (committed, watches) = (Arc::default(), Arc::new(AtomicBool::new(true)));
         let kafka = kafka.clone();
-        let mut scene = Self { kafka, program, history, test, producer, role, committed, watches, observer: None };
+        let mut scene = Self {
+            kafka,
+            program,
+            history,
+            test,
+            producer,
+            role,
+            order: Order::Partition,
+            keys: usize::MAX,
+            committed,
+            watches,
+            observer: None,
+        };
         scene.watch()?;
         Ok(scene)
     }
@@ -83,7 +99,7 @@ impl Scene {
     /// # Errors
     /// When one is not acknowledged.
     pub async fn produce(&self, count: usize, value: &str, partition: Option<i32>) -> Result<()> {
-        let keys = (0..count).map(|number| format!("{number}"));
+        let keys = (0..count).map(|number| format!("{}", number % self.keys));
         let partitions = self.kafka.end_offsets(&self.role.topic).await?.len();
         for to in 0..i32::try_from(partitions)? {
             if partition.is_some_and(|only| only != to) {
@@ -242,7 +258,7 @@ impl Scene {
     /// Judges what is written down until now.
     #[must_use]
     pub fn verdict_now(&self) -> Verdict {
-        check(&self.events(), Order::Partition)
+        check(&self.events(), self.order)
     }
 
     /// Reads the dead letters, and judges the whole history.

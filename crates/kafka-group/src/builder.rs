@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub commits: CommitPolicy,
     pub drain_limit: Duration,
     pub budget: Amount,
+    pub total_budget: Option<Amount>,
     pub headers: bool,
     pub dead_letters: Option<Arc<str>>,
     pub stalled_after: Duration,
@@ -117,6 +118,7 @@ impl GroupBuilder {
             commits: CommitPolicy::default(),
             drain_limit: Duration::from_secs(10),
             budget: Amount { records: 10_000, bytes: 16 << 20 },
+            total_budget: None,
             headers: true,
             dead_letters: None,
             stalled_after: Duration::from_secs(30),
@@ -179,6 +181,13 @@ impl GroupBuilder {
     /// and 16 MiB. It is looked at after each batch, of at most 1,024 records.
     pub const fn budget(mut self, budget: Amount) -> Self {
         self.settings.budget = budget;
+        self
+    }
+
+    /// How much of all partitions together may be in hand: above it, fetching rests of those that have more than an even share
+    /// of it. By default as much as the partitions' own [`budget`](Self::budget)s allow.
+    pub const fn total_budget(mut self, budget: Amount) -> Self {
+        self.settings.total_budget = Some(budget);
         self
     }
 
@@ -290,7 +299,8 @@ impl GroupBuilder {
         if settings.session_timeout > settings.max_poll_interval {
             return Err(ConfigError::Invalid("the session time limit must not be above the longest poll interval"));
         }
-        if settings.budget.records == 0 || settings.budget.bytes == 0 {
+        if [Some(settings.budget), settings.total_budget].iter().flatten().any(|one| one.records == 0 || one.bytes == 0)
+        {
             return Err(ConfigError::Invalid("a budget of nothing lets nothing be fetched"));
         }
         Ok(())

@@ -23,6 +23,6 @@ pub use rdkafka;
 pub use record::{Record, Records};
 pub use scheduler::{Control, Scheduler};
 pub use slot::{Amount, Running, Slot};
-pub use status::{Membership, PartitionStatus, Stall, StallReason, Status, Trouble};
+pub use status::{Key, Membership, PartitionStatus, Stall, StallReason, Status, Trouble};
 pub use turnstile_core::{AtLimit, Attempt, Backoff, Handler, Outcome, Report, RetryPolicy, Shutdown};
-pub use work::{Settled, Worker};
+pub use work::{Seat, Settled, Worker};

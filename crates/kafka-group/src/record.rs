@@ -227,6 +227,23 @@ impl Record {
         self.entry().size()
     }
 
+    /// The same record in memory of its own, if what it shares is more than four times as much: for one that is kept while
+    /// those that came with it are done.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        let (entry, shared) = (*self.entry(), self.batch.data.len());
+        if shared / 4 <= entry.size() {
+            return self;
+        }
+        let Batch { topic, partition, epoch, data, .. } = &*self.batch;
+        let data = Bytes::copy_from_slice(&data[entry.start as usize..][..entry.size()]);
+        let entries = vec![Entry { start: 0, ..entry }];
+        Self {
+            batch: Arc::new(Batch { topic: topic.clone(), partition: *partition, epoch: *epoch, entries, data }),
+            at: 0,
+        }
+    }
+
     /// The one behind it in what was taken at once.
     pub(crate) fn next(self) -> Option<Self> {
         let at = self.at + 1;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::pulse::Pulse;
 use crate::record::Records;
 use crate::slot::Slot;
+use crate::status::StallReason;
 
 /// Decides which record is worked on when, and by whom.
 ///
@@ -33,6 +34,13 @@ pub trait Scheduler: Send + 'static {
     /// It is to be given up: begin nothing more of it. [`Slot::draining`] has fired.
     fn draining(&mut self, slot: &Arc<Slot>) {
         let _ = slot;
+    }
+
+    /// Why this record of it, the lowest that is not done, is not done: asked when it holds up its partition for longer than
+    /// [`stalled_after`](crate::GroupBuilder::stalled_after).
+    fn holds_up(&mut self, slot: &Arc<Slot>, offset: i64) -> Option<StallReason> {
+        let _ = (slot, offset);
+        None
     }
 
     /// It is ours no more, after draining or by loss: forget what is left of it.

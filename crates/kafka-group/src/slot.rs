@@ -3,6 +3,7 @@
 //! Schedulers and handlers hold it; the polling thread alone changes its phase. A new assignment of the same partition is
 //! a new slot with a higher [`Epoch`], so whatever comes late for an old one finds it closed.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -27,8 +28,6 @@ pub struct Slot {
     epoch: Epoch,
     phase: AtomicU8,
     running: AtomicUsize,
-    /// The offset that a handler was given last.
-    current: AtomicI64,
     /// Done one after another, and not in the books yet: all below this offset, and the bytes that they have.
     done_below: AtomicI64,
     done_bytes: AtomicU64,
@@ -54,7 +53,21 @@ struct Books {
     /// The polling thread waits until no more than this is in hand.
     wake_at: Option<Amount>,
     done: u64,
-    trouble: Option<Trouble>,
+    /// By offset.
+    troubles: BTreeMap<i64, Trouble>,
+}
+
+impl Books {
+    fn complete(&mut self, record: &Record, epoch: Epoch) -> Completed {
+        let Some(tracker) = &mut self.tracker else { return Completed::Stale };
+        let completed = tracker.complete(record.offset(), epoch);
+        if completed == Completed::Done {
+            self.done += 1;
+            self.in_hand.records = self.in_hand.records.saturating_sub(1);
+            self.in_hand.bytes = self.in_hand.bytes.saturating_sub(record.size() as u64);
+        }
+        completed
+    }
 }
 
 /// A number of records and of their bytes.
@@ -88,7 +101,6 @@ impl Slot {
             epoch,
             phase: AtomicU8::new(ACTIVE),
             running: AtomicUsize::new(0),
-            current: AtomicI64::new(-1),
             done_below: AtomicI64::new(-1),
             done_bytes: AtomicU64::new(0),
             waited_for: AtomicBool::new(false),
@@ -100,7 +112,7 @@ impl Slot {
                 in_hand: Amount { records: 0, bytes: 0 },
                 wake_at: None,
                 done: 0,
-                trouble: None,
+                troubles: BTreeMap::new(),
             }),
             draining: CancellationToken::new(),
             cancelled,
@@ -157,8 +169,9 @@ impl Slot {
         false
     }
 
-    /// Whether there is nothing for [`still_ours`](Self::still_ours) to wait for.
-    pub(crate) fn is_ours(&self) -> bool {
+    /// Whether there is nothing for [`still_ours`](Self::still_ours) to wait for: then it would give `true` at once.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
         self.is_active() && self.pulse.is_fresh()
     }
 
@@ -166,25 +179,30 @@ impl Slot {
     /// closed, it is counted and has no effect.
     pub fn done(&self, record: &Record) -> Completed {
         let mut books = self.books();
-        let Some(tracker) = &mut books.tracker else {
-            self.late();
-            return Completed::Stale;
-        };
-        let completed = tracker.complete(record.offset(), self.epoch);
-        if completed == Completed::Done {
-            books.done += 1;
-        }
-        books.in_hand.records = books.in_hand.records.saturating_sub(1);
-        books.in_hand.bytes = books.in_hand.bytes.saturating_sub(record.size() as u64);
+        let completed = books.complete(record, self.epoch);
         self.wake_if_due(books);
+        if completed == Completed::Stale {
+            self.late(1);
+        }
         completed
+    }
+
+    /// The same for many records at once, under one lock.
+    pub fn done_all<'a>(&self, records: impl IntoIterator<Item = &'a Record>) {
+        let mut books = self.books();
+        let stale = |record: &&Record| books.complete(record, self.epoch) == Completed::Stale;
+        let late = records.into_iter().filter(stale).count();
+        self.wake_if_due(books);
+        if late > 0 {
+            self.late(late as u64);
+        }
     }
 
     /// The record is done, and so is all that was submitted before it. As [`done`](Self::done), and takes no lock: for one
     /// worker that goes through the slot's records in their order.
     pub(crate) fn done_in_turn(&self, record: &Record) {
         if self.phase.load(Ordering::SeqCst) == CLOSED {
-            self.late();
+            self.late(1);
         }
         // One worker alone writes here. Who reads needs the bytes no later than the records.
         let bytes = self.done_bytes.load(Ordering::Relaxed);
@@ -200,8 +218,8 @@ impl Slot {
         self.wake_if_due(self.books());
     }
 
-    fn late(&self) {
-        crate::metric::late(&self.topic).increment(1);
+    fn late(&self, records: u64) {
+        crate::metric::late(&self.topic).increment(records);
     }
 
     /// The books, with what was done in turn.
@@ -250,20 +268,19 @@ impl Slot {
         &self.closed
     }
 
-    /// Notes which record a handler is at, for the watchdog.
-    pub fn at_work_on(&self, offset: i64) {
-        self.current.store(offset, Ordering::Relaxed);
+    /// Says what keeps a record from being done, or that nothing does any more.
+    pub fn set_trouble(&self, offset: i64, trouble: Option<Trouble>) {
+        let mut books = self.books();
+        match trouble {
+            Some(trouble) => _ = books.troubles.insert(offset, trouble),
+            None => _ = books.troubles.remove(&offset),
+        }
     }
 
-    /// Says what keeps the slot from going on, or that nothing does.
-    pub fn set_trouble(&self, trouble: Option<Trouble>) {
-        self.books().trouble = trouble;
-    }
-
-    /// What keeps it from going on.
+    /// What keeps that record from being done.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.books().trouble.clone()
+    pub fn trouble(&self, offset: i64) -> Option<Trouble> {
+        self.books().troubles.get(&offset).cloned()
     }
 
     /// The lowest offset that is not done; `None` once closed.
@@ -321,11 +338,6 @@ impl Slot {
     /// How many were done in it.
     pub(crate) fn done_count(&self) -> u64 {
         self.books().done
-    }
-
-    /// The offset that a handler was given last.
-    pub(crate) fn current(&self) -> i64 {
-        self.current.load(Ordering::Relaxed)
     }
 
     /// Nothing more is to be begun.

@@ -78,6 +78,17 @@ pub enum StallReason {
         /// The record's offset.
         offset: i64,
     },
+    /// One lane of many holds up the commit point: others go on, and what they do stands in the commits' metadata.
+    Lane {
+        /// The key of its records; `None` for records without one.
+        key: Option<Key>,
+        /// The offset of the record that it is at.
+        offset: i64,
+        /// How many records wait behind that.
+        behind: usize,
+        /// What keeps it from being done, if the handler is not at it.
+        trouble: Option<Trouble>,
+    },
     /// What the worker says.
     Trouble(Trouble),
     /// Records are there and none arrives: the brokers do not answer, or the partition has no leader.
@@ -88,9 +99,54 @@ impl fmt::Display for StallReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Handler { offset } => write!(f, "the handler is still at offset {offset}"),
+            Self::Lane { key, offset, behind, trouble } => {
+                match key {
+                    Some(key) => write!(f, "the key {key}")?,
+                    None => f.write_str("what has no key")?,
+                }
+                write!(f, " stands at offset {offset}, {behind} records behind it")?;
+                trouble.as_ref().map_or(Ok(()), |trouble| write!(f, ": {trouble}"))
+            }
             Self::Trouble(trouble) => trouble.fmt(f),
             Self::NothingFetched => f.write_str("records are there, and the brokers deliver none"),
         }
+    }
+}
+
+/// A record's key, or how it begins where it is long.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    beginning: Arc<[u8]>,
+    length: usize,
+}
+
+/// What is kept of a key.
+const BEGINNING: usize = 64;
+
+impl Key {
+    /// That key.
+    #[must_use]
+    pub fn of(key: &[u8]) -> Self {
+        Self { beginning: key[..key.len().min(BEGINNING)].into(), length: key.len() }
+    }
+
+    /// All of it, or its first 64 bytes.
+    #[must_use]
+    pub fn beginning(&self) -> &[u8] {
+        &self.beginning
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.beginning.escape_ascii())?;
+        if self.length > BEGINNING { write!(f, "… ({} bytes)", self.length) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

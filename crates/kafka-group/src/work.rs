@@ -29,6 +29,20 @@ pub struct Worker<H> {
     counts: Arc<Counts>,
 }
 
+/// Where a worker is counted, if anywhere: it leaves its seat for as long as it only waits for the next attempt.
+pub trait Seat: Send + Sync {
+    /// It waits, and others may work meanwhile.
+    fn leave(&self) {}
+
+    /// It goes on as soon as there is a seat again.
+    fn back(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// Nobody counts.
+impl Seat for () {}
+
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -76,11 +90,21 @@ impl<H: Handler<Record>> Worker<H> {
     ///
     /// Dropping this drops the handler's future; the record is then not done.
     pub async fn work(&self, slot: &Slot, record: &Record) -> Settled {
-        let settled = self.settle(slot, record).await;
+        let settled = watch(slot, self.settle(slot, record, &())).await;
         if settled == Settled::Done {
             let _ = slot.done(record);
         }
         settled
+    }
+
+    /// Handles one record until something has become of it, and marks nothing: for schedulers that do so themselves, many at
+    /// once or at a later time. To be dropped when [`Slot::abandoned`] fires.
+    pub async fn settle(&self, slot: &Slot, record: &Record, seat: &impl Seat) -> Settled {
+        match self.attempt(slot, record, NonZeroU32::MIN).await {
+            Outcome::Done => Settled::Done,
+            // Rare, and large: those that simply end well are not to carry it.
+            outcome => Box::pin(self.go_on(slot, record, outcome, seat)).await,
+        }
     }
 
     /// Handles records one after another, and marks them as done, until one is not. The slot must have no other worker.
@@ -90,7 +114,7 @@ impl<H: Handler<Record>> Worker<H> {
         let mut settled = Settled::Done;
         while let Some(record) = next {
             settled = match slot.is_ours() || slot.still_ours().await {
-                true => self.settle(slot, &record).await,
+                true => watch(slot, self.settle(slot, &record, &())).await,
                 false => Settled::HandedBack,
             };
             if settled != Settled::Done {
@@ -103,17 +127,8 @@ impl<H: Handler<Record>> Worker<H> {
         settled
     }
 
-    async fn settle(&self, slot: &Slot, record: &Record) -> Settled {
-        slot.at_work_on(record.offset());
-        match self.attempt(slot, record, NonZeroU32::MIN).await {
-            Some(Outcome::Done) => Settled::Done,
-            Some(outcome) => self.go_on(slot, record, outcome).await,
-            None => Settled::HandedBack,
-        }
-    }
-
     /// After a first attempt that did not simply end well.
-    async fn go_on(&self, slot: &Slot, record: &Record, mut outcome: Outcome) -> Settled {
+    async fn go_on(&self, slot: &Slot, record: &Record, mut outcome: Outcome, seat: &impl Seat) -> Settled {
         let mut number = NonZeroU32::MIN;
         let mut delays = None;
         loop {
@@ -158,30 +173,26 @@ impl<H: Handler<Record>> Worker<H> {
                 "trying again"
             );
             Counts::one(&self.counts.retries, &crate::metric::retries(record.topic()));
-            slot.set_trouble(Some(Trouble::Retrying {
-                offset: record.offset(),
-                failed: number.get(),
-                error: format!("{error:#}").into(),
-            }));
+            let trouble =
+                Trouble::Retrying { offset: record.offset(), failed: number.get(), error: format!("{error:#}").into() };
+            slot.set_trouble(record.offset(), Some(trouble));
+            seat.leave();
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = slot.draining().cancelled() => return Settled::HandedBack,
             }
-            slot.set_trouble(None);
+            seat.back().await;
+            slot.set_trouble(record.offset(), None);
             if !slot.still_ours().await {
                 return Settled::HandedBack;
             }
             number = number.saturating_add(1);
-            outcome = match self.attempt(slot, record, number).await {
-                Some(outcome) => outcome,
-                None => return Settled::HandedBack,
-            };
+            outcome = self.attempt(slot, record, number).await;
         }
         Settled::Done
     }
 
-    /// One attempt; `None` if it was dropped because the slot is gone.
-    async fn attempt(&self, slot: &Slot, record: &Record, number: NonZeroU32) -> Option<Outcome> {
+    async fn attempt(&self, slot: &Slot, record: &Record, number: NonZeroU32) -> Outcome {
         let attempt = Attempt::new(number, slot.cancelled());
         let work = AssertUnwindSafe(self.handler.handle(record, attempt)).catch_unwind();
         let span = debug_span!(
@@ -192,14 +203,14 @@ impl<H: Handler<Record>> Worker<H> {
             attempt = number
         );
         let outcome = match span.is_disabled() {
-            true => watch(slot, work).await,
-            false => watch(slot, work.instrument(span)).await,
-        }?;
-        Some(outcome.unwrap_or_else(|panic| {
+            true => work.await,
+            false => work.instrument(span).await,
+        };
+        outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             Outcome::retry(anyhow!("the handler panicked: {text}"))
-        }))
+        })
     }
 
     /// To the dead letters; the record is done once it has arrived there.
@@ -221,16 +232,14 @@ impl<H: Handler<Record>> Worker<H> {
                 error = format!("{refused:#}"),
                 "the dead-letter topic did not take it"
             );
-            slot.set_trouble(Some(Trouble::DeadLetter {
-                offset: record.offset(),
-                error: format!("{refused:#}").into(),
-            }));
+            let trouble = Trouble::DeadLetter { offset: record.offset(), error: format!("{refused:#}").into() };
+            slot.set_trouble(record.offset(), Some(trouble));
             tokio::select! {
                 () = tokio::time::sleep(delays.next().unwrap_or_default()) => {}
                 () = slot.draining().cancelled() => return Settled::HandedBack,
             }
         }
-        slot.set_trouble(None);
+        slot.set_trouble(record.offset(), None);
         warn!(
             topic = &**record.topic(),
             partition = record.partition(),
@@ -253,21 +262,22 @@ impl<H: Handler<Record>> Worker<H> {
             error = format!("{error:#}"),
             "halted: nothing behind it is handled"
         );
-        slot.set_trouble(Some(Trouble::Halted { offset: record.offset(), error: format!("{error:#}").into() }));
+        let trouble = Trouble::Halted { offset: record.offset(), error: format!("{error:#}").into() };
+        slot.set_trouble(record.offset(), Some(trouble));
         self.counts.halted.lock().push((place.into(), error));
         Settled::Halted
     }
 }
 
-/// What comes of that work; `None` if it was dropped because the slot is gone.
-async fn watch<T>(slot: &Slot, work: impl Future<Output = T>) -> Option<T> {
+/// What comes of that work, which is dropped when the slot is gone.
+async fn watch(slot: &Slot, work: impl Future<Output = Settled>) -> Settled {
     let mut work = pin!(work);
     // Most are ready at once, and need no watch over the slot.
     match futures_util::poll!(work.as_mut()) {
-        Poll::Ready(outcome) => Some(outcome),
+        Poll::Ready(settled) => settled,
         Poll::Pending => tokio::select! {
-            outcome = work => Some(outcome),
-            () = slot.abandoned().cancelled() => None,
+            settled = work => settled,
+            () = slot.abandoned().cancelled() => Settled::HandedBack,
         },
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-use kafka_offsets::{Delivery, OffsetTracker};
+use kafka_offsets::{Delivery, OffsetTracker, metadata};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -23,6 +23,9 @@ const BATCH: (usize, usize) = (1024, 1 << 20);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How long at most if it does.
 const LONGEST: Duration = Duration::from_millis(200);
+
+/// How often it is looked at how much is done beyond the commit point.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What was taken in this turn.
 #[derive(Default)]
@@ -118,7 +121,7 @@ impl Engine {
             }
             if let Some(scheduler) = state.scheduler.as_mut().filter(|_| !fetched.is_empty()) {
                 scheduler.submit(&slot, fetched.finish(&slot));
-                over |= !slot.in_hand().within(self.settings.budget);
+                over |= !slot.in_hand().within(self.share(state, false));
             }
         }
         for (slot, offset) in again {
@@ -152,7 +155,7 @@ impl Engine {
 
     /// Waits a moment for the workers; then lets partitions rest of which too much is still in hand.
     fn hold_back(&self, state: &mut State, consumer: &BaseConsumer<Context>) {
-        let full = self.settings.budget;
+        let full = self.share(state, false);
         let enough = Amount { records: full.records * 3 / 4, bytes: full.bytes / 4 * 3 };
         let is_over = |ours: &&mut Partition| !ours.paused && !ours.slot.in_hand().within(full);
         let waits_for: Vec<_> = state.partitions.iter_mut().filter(is_over).map(|ours| ours.slot.clone()).collect();
@@ -177,15 +180,61 @@ impl Engine {
 
     /// Lets partitions go on of which little enough is in hand.
     pub(super) fn regulate(&self, consumer: &BaseConsumer<Context>) {
-        let mut state = self.state.lock();
-        let mark = Amount { records: self.settings.budget.records / 2, bytes: self.settings.budget.bytes / 2 };
-        let light: Vec<_> =
-            state.partitions.iter_mut().filter(|ours| ours.paused && !ours.slot.wake_at(mark)).collect();
+        let state = &mut *self.state.lock();
+        self.look_at_metadata(state, consumer);
+        let Amount { records, bytes } = self.share(state, true);
+        let mark = Amount { records: records / 2, bytes: bytes / 2 };
+        let goes_on = |ours: &&mut Partition| ours.paused && !ours.slot.wake_at(mark) && !ours.brim.full;
+        let light: Vec<_> = state.partitions.iter_mut().filter(goes_on).collect();
         let resting = light.iter().filter(|ours| !ours.held).map(|ours| &ours.slot);
         // Only those that were paused here: librdkafka#2593.
         if !light.is_empty() && said(consumer.resume(&list(resting))) {
             light.into_iter().for_each(|ours| ours.paused = false);
         }
+    }
+
+    /// Lets partitions rest of which so much is done beyond the commit point that it would soon not fit into the commits'
+    /// metadata any more, until it has become less.
+    fn look_at_metadata(&self, state: &mut State, consumer: &BaseConsumer<Context>) {
+        let (now, limit) = (Instant::now(), self.settings.commits.max_metadata());
+        let mut full = Vec::new();
+        for ours in &mut state.partitions {
+            if now.saturating_duration_since(ours.brim.looked) < LOOK || limit == 0 {
+                continue;
+            }
+            ours.brim.looked = now;
+            let mark = if ours.brim.full { limit / 2 } else { limit / 4 * 3 };
+            // One bit an offset always does: six to a character.
+            let beyond = |tracker: &OffsetTracker| match tracker.next_fetch().abs_diff(tracker.commit_point()) / 6 {
+                at_most if at_most < mark as u64 / 2 => 0,
+                _ => metadata::encode(&tracker.completions(), limit).text.len(),
+            };
+            ours.brim.full = ours.slot.offsets(beyond).is_some_and(|bytes| bytes >= mark);
+            if ours.brim.full && !ours.paused {
+                full.push(ours);
+            }
+        }
+        if !full.is_empty() && said(consumer.pause(&list(full.iter().map(|ours| &ours.slot)))) {
+            for ours in full {
+                tracing::info!(slot = ?ours.slot, "too much is done beyond the commit point; fetching rests");
+                ours.paused = true;
+            }
+        }
+    }
+
+    /// How much of one partition may be in hand: no more than an even share of all, if all is too much or it is asked for.
+    fn share(&self, state: &State, even: bool) -> Amount {
+        let (each, Some(all)) = (self.settings.budget, self.settings.total_budget) else { return self.settings.budget };
+        let in_hand = state.partitions.iter().map(|ours| ours.slot.in_hand());
+        let sum = in_hand.fold(Amount { records: 0, bytes: 0 }, |sum, one| Amount {
+            records: sum.records + one.records,
+            bytes: sum.bytes + one.bytes,
+        });
+        if !even && sum.within(all) {
+            return each;
+        }
+        let partitions = state.partitions.len().max(1) as u64;
+        Amount { records: each.records.min(all.records / partitions), bytes: each.bytes.min(all.bytes / partitions) }
     }
 
     /// The scheduler wants a partition's fetching to rest, or to go on.

@@ -97,17 +97,30 @@ struct Partition {
     written_from: Instant,
     /// The commit that is under way.
     sent: Option<Commit>,
-    /// Fetching rests: too much is in hand.
+    /// Fetching rests: too much is in hand, or done beyond the commit point.
     paused: bool,
+    brim: Brim,
     /// Fetching rests: the scheduler wants it.
     held: bool,
     /// The partition's end, when last heard of.
     end: Option<i64>,
     /// Whether all of it was fetched then.
     caught_up: bool,
-    /// What was done when it was last looked at, and since when that did not change.
-    progress: (u64, Instant),
+    progress: Progress,
     stalled: bool,
+}
+
+/// Whether what is done beyond the commit point nearly fills the commits' metadata, and when that was looked at last.
+struct Brim {
+    full: bool,
+    looked: Instant,
+}
+
+/// How far a partition was when it was last looked at, and since when its commit point stands.
+struct Progress {
+    done: u64,
+    commit_point: i64,
+    since: Instant,
 }
 
 /// How the life of one consumer ends.

@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::{End, Engine, NAP, Partition, State, list};
+use super::{Brim, End, Engine, NAP, Partition, Progress, State, list};
 use crate::error::RunError;
 use crate::metric;
 use crate::slot::Slot;
@@ -215,10 +215,11 @@ impl Engine {
             written_from: now,
             sent: None,
             paused: false,
+            brim: Brim { full: false, looked: now },
             held: false,
             end: None,
             caught_up: false,
-            progress: (0, now),
+            progress: Progress { done: 0, commit_point: start, since: now },
             stalled: false,
         }
     }
@@ -331,7 +332,8 @@ impl Engine {
         let told = slot.cancelled().is_cancelled();
         let left = slot.close();
         let done = slot.done_count();
-        metric::done(slot.topic()).increment(done.saturating_sub(state.of(slot).map_or(done, |ours| ours.progress.0)));
+        metric::done(slot.topic())
+            .increment(done.saturating_sub(state.of(slot).map_or(done, |ours| ours.progress.done)));
         metric::handed_back(slot.topic()).increment(left.records);
         state.report.done += done;
         state.report.handed_back += left.records;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use kafka_offsets::OffsetTracker;
 use serde::Deserialize;
 
-use super::{Engine, Partition, State};
+use super::{Engine, Partition, Progress, State};
 use crate::builder::Protocol;
 use crate::metric;
+use crate::scheduler::Scheduler;
 use crate::status::{Membership, PartitionStatus, Stall, StallReason, Status};
 
 /// How often progress is looked at.
@@ -123,7 +125,7 @@ impl Engine {
 
     /// Looks after stalls, and after handlers whose time is over.
     pub(super) fn watch(&self) {
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
         let now = Instant::now();
         if now.saturating_duration_since(state.watched) < EVERY {
             return;
@@ -144,34 +146,38 @@ impl Engine {
         let (mut news, mut moved) = (false, false);
         for ours in &mut state.partitions {
             let done = ours.slot.done_count();
-            let before = ours.progress.0;
-            if done != before || !has_work(ours) {
-                metric::done(ours.slot.topic()).increment(done - before);
-                ours.progress = (done, now);
-                moved |= done != before;
+            let before = &mut ours.progress;
+            metric::done(ours.slot.topic()).increment(done - before.done);
+            moved |= done != before.done;
+            before.done = done;
+            let commit_point = ours.slot.commit_point().unwrap_or_default();
+            if commit_point != ours.progress.commit_point || !has_work(ours) {
+                ours.progress = Progress { done, commit_point, since: now };
                 if std::mem::take(&mut ours.stalled) {
                     tracing::info!(slot = ?ours.slot, "goes on");
                     news = true;
                 }
-            } else if !ours.stalled && now.saturating_duration_since(ours.progress.1) >= limit {
+            } else if !ours.stalled && now.saturating_duration_since(ours.progress.since) >= limit {
                 ours.stalled = true;
                 news = true;
                 metric::of_group(metric::STALLS, &self.settings.group).increment(1);
-                tracing::warn!(slot = ?ours.slot, after = ?limit, reason = %why(ours), "no progress");
+                let reason = why(ours, &mut state.scheduler);
+                tracing::warn!(slot = ?ours.slot, after = ?limit, %reason, "no progress");
             }
         }
         if moved && state.trouble.take().is_some() {
             news = true;
         }
         if news {
-            self.tell(&mut state);
+            self.tell(state);
         }
     }
 
     /// Tells whoever listens.
     pub(super) fn tell(&self, state: &mut State) {
         let now = Instant::now();
-        let mut partitions: Vec<_> = state.partitions.iter().map(|ours| status_of(ours, now)).collect();
+        let mut partitions: Vec<_> =
+            state.partitions.iter().map(|ours| status_of(ours, &mut state.scheduler, now)).collect();
         partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         for one in &partitions {
             metric::lag(&one.topic, one.partition).set(one.lag.unwrap_or_default() as f64);
@@ -197,17 +203,19 @@ fn lag(ours: &Partition) -> Option<i64> {
     if nothing { Some(0) } else { Some((ours.end? - ours.slot.commit_point()?).max(0)) }
 }
 
-fn why(ours: &Partition) -> StallReason {
-    match ours.slot.trouble() {
-        Some(trouble) => StallReason::Trouble(trouble),
-        None if ours.slot.in_hand().records > 0 => StallReason::Handler { offset: ours.slot.current() },
-        None => StallReason::NothingFetched,
-    }
+fn why(ours: &Partition, scheduler: &mut Option<Box<dyn Scheduler>>) -> StallReason {
+    let Some(offset) = ours.slot.offsets(OffsetTracker::oldest_incomplete).flatten() else {
+        return StallReason::NothingFetched;
+    };
+    let known = scheduler.as_mut().and_then(|scheduler| scheduler.holds_up(&ours.slot, offset));
+    let trouble = || ours.slot.trouble(offset).map(StallReason::Trouble);
+    known.or_else(trouble).unwrap_or(StallReason::Handler { offset })
 }
 
-fn status_of(ours: &Partition, now: Instant) -> PartitionStatus {
-    let stall =
-        ours.stalled.then(|| Stall { since: now.saturating_duration_since(ours.progress.1), reason: why(ours) });
+fn status_of(ours: &Partition, scheduler: &mut Option<Box<dyn Scheduler>>, now: Instant) -> PartitionStatus {
+    let stall = ours
+        .stalled
+        .then(|| Stall { since: now.saturating_duration_since(ours.progress.since), reason: why(ours, scheduler) });
     PartitionStatus {
         topic: ours.slot.topic().clone(),
         partition: ours.slot.partition(),

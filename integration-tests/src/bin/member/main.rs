@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     }
     let recorder = History::at(&role.history).recorder(&role.name)?;
     match role.kind {
-        Kind::Ours => ours::run(role, recorder),
+        Kind::Ours | Kind::Parallel(_) => ours::run(role, recorder),
         Kind::Naive(naive) => naive::run(&role, naive, &recorder),
     }
 }

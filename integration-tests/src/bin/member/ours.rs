@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
 use kafka_group::{
-    AtLimit, Attempt, Backoff, CommitPolicy, GroupBuilder, Handler, Outcome, Protocol, Record, RetryPolicy, Shutdown,
-    Start, StartAt, Status,
+    Amount, AtLimit, Attempt, Backoff, CommitPolicy, GroupBuilder, Handler, Outcome, Protocol, Record, RetryPolicy,
+    Shutdown, Start, StartAt, Status,
 };
+use kafka_mt_consumer::{Order, ParallelBuilder};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use turnstile_integration_tests::kafka::{self, Role};
+use turnstile_integration_tests::kafka::{self, Kind, Parallel, Role};
 use turnstile_testkit::history::{How, Place, Recorder, What};
 
 use crate::Task;
@@ -55,6 +56,11 @@ impl Work {
 #[tokio::main]
 pub async fn run(role: Role, recorder: Recorder) -> Result<()> {
     let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
+    let (metadata, budget) = match role.kind {
+        Kind::Parallel(parallel) => (parallel.metadata, parallel.budget),
+        _ => (4096, 10_000),
+    };
+    let commits = role.commits.map_or(CommitPolicy::at_the_end(), |time| CommitPolicy::at_the_end().every(time));
     let mut group = GroupBuilder::new(&role.brokers, &role.group, [&role.topic], start)
         .protocol(match role.protocol {
             kafka::Protocol::Cooperative => Protocol::Cooperative,
@@ -64,7 +70,8 @@ pub async fn run(role: Role, recorder: Recorder) -> Result<()> {
         .session_timeout(role.session)
         .max_poll_interval(role.max_poll)
         .stalled_after(Duration::from_secs(1))
-        .commits(role.commits.map_or(CommitPolicy::at_the_end(), |time| CommitPolicy::at_the_end().every(time)));
+        .budget(Amount { records: budget, bytes: 64 << 20 })
+        .commits(commits.metadata_limit(metadata));
     for (key, value) in &role.options {
         group = group.option(key, value);
     }
@@ -75,7 +82,14 @@ pub async fn run(role: Role, recorder: Recorder) -> Result<()> {
     if let Some(topic) = &role.dead_letters {
         group = group.dead_letters(topic);
     }
-    let member = group.handler(Work { role, recorder: recorder.clone() })?;
+    let (kind, work) = (role.kind, Work { role, recorder: recorder.clone() });
+    let member = match kind {
+        Kind::Parallel(Parallel { concurrency, by_key, .. }) => ParallelBuilder::new(group)
+            .order(if by_key { Order::default() } else { Order::Unordered })
+            .concurrency(concurrency.try_into()?)
+            .handler(work)?,
+        _ => group.handler(work)?,
+    };
 
     let mut status = member.status();
     tokio::spawn(async move {

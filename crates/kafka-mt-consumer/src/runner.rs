@@ -75,9 +75,8 @@ pub(crate) async fn run<W: Work>(partition: Registered<W>, lead: Box<Lead>, seat
         if running.is_none() {
             running = partition.slot().begin();
         }
-        if !(running.is_some() && partition.slot().is_ours())
-            && !Box::pin(wait_until_ours(&partition, &mut leads)).await
-        {
+        let ours = running.is_some() && partition.slot().is_ours();
+        if !ours && !Box::pin(wait_until_ours(&partition, &mut leads)).await {
             return;
         }
         let unit = match shared.batches {

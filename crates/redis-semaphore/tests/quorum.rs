@@ -34,6 +34,11 @@ fn process(servers: &[Server]) -> QuorumSemaphores {
     QuorumSemaphores::builder(clients(servers)).build().unwrap()
 }
 
+/// One that waits for its nodes, however slow the machine is: for tries, which ask once.
+fn patient(servers: &[Server]) -> QuorumSemaphores {
+    QuorumSemaphores::builder(clients(servers)).node_timeout(SAFETY_NET).build().unwrap()
+}
+
 /// One who reaches these nodes only, by the rule of this crate and by a majority.
 struct Asker {
     ours: QuorumSemaphore,
@@ -142,7 +147,7 @@ async fn never_more_than_the_limit_are_inside_with_a_node_down_and_nothing_is_le
 async fn it_goes_on_while_enough_nodes_are_up_and_says_who_is_not() {
     let mut servers = start(5).await;
     let name = unique("down");
-    let semaphore = process(&servers).by_set(&name, 3).unwrap().with_options(ttl(3_000));
+    let semaphore = patient(&servers).by_set(&name, 3).unwrap().with_options(ttl(3_000));
     let held = semaphore.acquire_many(2).await.unwrap();
     servers[4].kill().await.unwrap();
     let second = timeout(SAFETY_NET, semaphore.acquire()).await.unwrap().unwrap();
@@ -215,7 +220,7 @@ async fn what_makes_no_sense_is_refused_with_what_to_do() {
 async fn whoever_asks_with_another_limit_by_mistake_leaves_nothing_of_it() {
     let mut servers = start(5).await;
     let name = unique("limits");
-    let processes = [process(&servers), process(&servers)];
+    let processes = [patient(&servers), patient(&servers)];
     // A node that was down is the first to hear of a mistake.
     servers[4].kill().await.unwrap();
     let two = processes[0].by_set(&name, 2).unwrap().with_options(ttl(60_000));

@@ -1,10 +1,7 @@
 //! What the integration tests share: an oracle outside the locks, captured logs, and waiting for a condition.
 
-/// The first page of the repository, so that its example is compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct FrontPage;
-
+#[cfg(any(test, doctest))]
+mod book;
 mod crowd;
 mod jobs;
 pub mod kafka;

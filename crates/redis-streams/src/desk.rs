@@ -1,7 +1,8 @@
 //! What a worker has in hand: read and not begun, being worked on, settled and not yet written down. And its term: the
 //! time for which the group counts it as alive under one consumer's name.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub(crate) struct Desk<H> {
     pub metrics: Metrics,
     pub report: Mutex<Report>,
     state: Mutex<State>,
+    /// Held while a reply is under way that may bring jobs besides those of a read.
+    pub exchange: tokio::sync::Mutex<()>,
     /// There is something to write down.
     pub settled: Notify,
     /// The control has something to look at.
@@ -110,7 +113,8 @@ pub(crate) struct State {
     pub starting: bool,
     /// Whether jobs are begun.
     pub open: bool,
-    pub in_hand: HashSet<JobId>,
+    /// Each with which delivery it is: the same job may come again before the last word on it is heard.
+    pub in_hand: HashMap<JobId, NonZeroU32>,
     pub to_settle: Vec<Settled>,
     /// Left in hand on purpose, for somebody to look.
     pub halted: Vec<Job>,
@@ -119,11 +123,22 @@ pub(crate) struct State {
     /// The control waits for room: with so many read ahead, for so many.
     pub wanted_room: Option<(usize, usize)>,
     pub due: Option<Instant>,
+    /// A message said that there is something to look for.
+    pub told: bool,
     pub stopped: bool,
     /// The group took this worker for dead.
     pub fenced: bool,
     /// A reply that may have brought jobs was lost.
     pub lost_reply: bool,
+}
+
+impl State {
+    /// It is no longer in hand; but it may have come again.
+    pub fn forget(&mut self, job: &Job) {
+        if self.in_hand.get(&job.id) == Some(&job.deliveries) {
+            self.in_hand.remove(&job.id);
+        }
+    }
 }
 
 impl<H> Desk<H> {
@@ -135,12 +150,13 @@ impl<H> Desk<H> {
             running: 0,
             starting: false,
             open: true,
-            in_hand: HashSet::new(),
+            in_hand: HashMap::new(),
             to_settle: Vec::new(),
             halted: Vec::new(),
             worked: 0,
             wanted_room: None,
             due: None,
+            told: false,
             stopped: false,
             fenced: false,
             lost_reply: false,
@@ -153,6 +169,7 @@ impl<H> Desk<H> {
             metrics,
             report: Mutex::default(),
             state: Mutex::new(state),
+            exchange: tokio::sync::Mutex::default(),
             settled: Notify::new(),
             look: Notify::new(),
         })
@@ -170,7 +187,7 @@ impl<H> Desk<H> {
     pub fn receive(&self, term: &Arc<Term>, jobs: Vec<Job>) {
         let mut state = self.state.lock();
         if Arc::ptr_eq(&state.term, term) {
-            state.in_hand.extend(jobs.iter().map(|job| job.id));
+            state.in_hand.extend(jobs.iter().map(|job| (job.id, job.deliveries)));
             state.ready.extend(jobs);
         }
     }

@@ -15,7 +15,7 @@ pub(crate) struct Group {
     pub queue: Name,
     pub name: Arc<str>,
     pub channel: Channel,
-    suffixes: Arc<[String; 5]>,
+    suffixes: Arc<[String; 6]>,
 }
 
 impl Group {
@@ -23,7 +23,7 @@ impl Group {
         if name.is_empty() || name.len() > 256 || name.chars().any(|c| c.is_control() || ":{}".contains(c)) {
             return Err(ConfigError::Group { group: name.into() });
         }
-        let suffixes = ["alive", "due", "lanes", "dead", "meta"].map(|part| format!("{name}:{part}"));
+        let suffixes = ["alive", "due", "lanes", "dead", "meta", "left"].map(|part| format!("{name}:{part}"));
         let channel = channel(queue, client);
         Ok(Self { queue: queue.clone(), name: name.into(), channel, suffixes: Arc::new(suffixes) })
     }
@@ -34,8 +34,8 @@ impl Group {
     }
 
     /// All keys, as `common.lua` wants them.
-    pub fn keys(&self) -> [Key<'_>; 7] {
-        let [alive, due, lanes, dead, meta] = &*self.suffixes;
+    pub fn keys(&self) -> [Key<'_>; 8] {
+        let [alive, due, lanes, dead, meta, left] = &*self.suffixes;
         [
             (&self.queue).into(),
             self.queue.key(alive),
@@ -44,6 +44,7 @@ impl Group {
             self.queue.key(dead),
             self.queue.key(meta),
             self.queue.key(DELAYED),
+            self.queue.key(left),
         ]
     }
 

@@ -116,6 +116,7 @@ impl<H: Handler<Job>> Settler<H> {
         };
         let (plain, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(plain);
         loop {
+            let under_way = desk.exchange.lock().await;
             let result = self.call(term, &plain, &others).run::<Reply>(&desk.client).await;
             match result {
                 Ok(reply) if reply.alive => return self.apply(term, plain, others, reply),
@@ -128,6 +129,7 @@ impl<H: Handler<Job>> Settler<H> {
                     return;
                 }
                 Err(error) if !error.is_transient() && error.kind() != ErrorKind::OutOfMemory => {
+                    drop(under_way);
                     return self.cannot_be_written(term, plain, others, error).await;
                 }
                 Err(error) => {
@@ -137,6 +139,7 @@ impl<H: Handler<Job>> Settler<H> {
                     if term.left().is_zero() {
                         return;
                     }
+                    drop(under_way);
                     sleep(delays.next().unwrap_or_default()).await;
                 }
             }
@@ -191,7 +194,7 @@ impl<H: Handler<Job>> Settler<H> {
                 What::Dead(_) => "dead",
                 What::Back(_) => "back",
             };
-            call = call.arg(word).arg(job.id.to_string()).arg(&desk.lane(job)[..]);
+            call = call.arg(word).arg(job.id.to_string()).arg(job.deliveries.get()).arg(&desk.lane(job)[..]);
             call = match what {
                 What::Done | What::Skipped | What::NotMeant => {
                     let effects = job.effects.lock();
@@ -272,7 +275,7 @@ impl<H: Handler<Job>> Settler<H> {
             let mut state = desk.state();
             for settled in plain.iter().chain(&others) {
                 if failed.iter().all(|(id, _)| *id != settled.job.id) {
-                    state.in_hand.remove(&settled.job.id);
+                    state.forget(&settled.job);
                 }
             }
             desk.metrics.in_hand.set(u32::try_from(state.in_hand.len()).unwrap_or(u32::MAX));

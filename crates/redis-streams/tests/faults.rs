@@ -302,6 +302,52 @@ async fn a_run_that_is_dropped_leaves_its_jobs_to_others() {
     assert_eq!(second.end().await.done, 1);
 }
 
+/// Never ends, and writes down which attempts it was given.
+struct Kills(Arc<Mutex<Vec<u32>>>);
+
+#[async_trait::async_trait]
+impl Handler<Job> for Kills {
+    async fn handle(&self, _: &Job, attempt: Attempt<'_>) -> Outcome {
+        self.0.lock().push(attempt.number().get());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_kills_whoever_begins_it_is_set_aside() {
+    for order in [Order::None, Order::ByKey] {
+        let server = Redis::start().await.unwrap();
+        let client = connect(server.url()).await;
+        let queue = Queue::new(client.clone(), unique("poison")).unwrap();
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let builder = |queue: &Queue| queue.worker_builder().alive_for(ALIVE).order(order).retries(attempts(2));
+        queue.producer().add(NewJob::new("poison").key("k")).await.unwrap();
+        // Its first death may have come before it was begun; the next ones count.
+        for death in 1..=3 {
+            let proxy = server.proxy().await.unwrap();
+            let mortal = Queue::new(connect(proxy.url()).await, queue.name().as_str()).unwrap();
+            let worker = start(builder(&mortal).handler(Kills(begun.clone())).unwrap());
+            // On a busy machine a worker may count as dead by itself.
+            let set_aside = async || queue.stats().await.unwrap().dead == 1;
+            until("it is begun", async || begun.lock().len() >= death || set_aside().await).await;
+            // As if killed: not a word more.
+            proxy.hold(Direction::ToServer);
+            worker.run.abort();
+            let _ = worker.run.await;
+        }
+        assert_eq!(*begun.lock(), [1, 1, 2]);
+        let worker = start(builder(&queue).handler(Kills(begun.clone())).unwrap());
+        until("it is set aside", async || queue.stats().await.unwrap().dead == 1).await;
+        until_empty(&queue).await;
+        let left = format!("EXISTS {}:workers:left", queue.name().as_key());
+        until("nothing is left of it", async || run::<u32>(&client, &left).await == 0).await;
+        worker.end().await;
+        assert_eq!(begun.lock().len(), 3);
+        let letter = &queue.dead_letters().list(None, 1).await.unwrap()[0];
+        assert!(letter.error.contains("no worker came to an end"), "{}", letter.error);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_that_another_client_left_behind_are_taken_over_and_its_name_goes() {
     let queue = queue().await;

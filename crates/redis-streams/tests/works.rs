@@ -109,6 +109,37 @@ async fn delayed_jobs_come_when_they_are_due_and_not_before() {
     assert!(came[2].1 >= due - Duration::from_millis(2));
 }
 
+/// What comes without a message comes with a sign of life: never, as long as these tests last.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_delayed_job_is_seen_to_at_once_also_when_who_sees_to_them_has_left() {
+    let queue = queue().await;
+    let done = Arc::new(AtomicU32::new(0));
+    let idle = || {
+        let done = done.clone();
+        let handler = With(move |_, _| {
+            done.fetch_add(1, Ordering::SeqCst);
+            async { Outcome::Done }
+        });
+        start(queue.worker_builder().alive_for(NEVER).handler(handler).unwrap())
+    };
+    let first = idle();
+    let client = client().await;
+    let mover = format!("HGET {}:workers:meta mover", queue.name().as_key());
+    until("it has given a sign", async || run::<Option<String>>(&client, &mover).await.is_some()).await;
+    let second = idle();
+    until("another is there", async || queue.stats().await.unwrap().workers.len() == 2).await;
+    queue.producer().add(NewJob::new("x").delay(Duration::from_millis(50))).await.unwrap();
+    until("it was done", async || done.load(Ordering::SeqCst) == 1).await;
+    let before: String = run(&client, &mover).await;
+    first.end().await;
+    assert_ne!(run::<String>(&client, &mover).await, before);
+    queue.producer().add(NewJob::new("y").delay(Duration::from_millis(50))).await.unwrap();
+    until("it was done", async || done.load(Ordering::SeqCst) == 2).await;
+    second.end().await;
+}
+
 #[tokio::test]
 async fn a_dedup_id_is_added_once_within_its_window() {
     let queue = queue().await;
@@ -275,6 +306,7 @@ async fn at_the_end_of_a_worker_others_get_its_jobs_at_once() {
     let first = start_with(
         queue
             .worker_builder()
+            .alive_for(NEVER)
             .concurrency(2)
             .handler(With(move |_, _| {
                 let held = held.clone();
@@ -290,10 +322,11 @@ async fn at_the_end_of_a_worker_others_get_its_jobs_at_once() {
     until("both are at work", async || queue.stats().await.unwrap().pending == 2).await;
     let seen = free.clone();
     let other = Queue::new(client().await, queue.name().as_str()).unwrap();
-    let second = start(other.worker(With(move |body: Arc<str>, attempt| {
+    let handler = With(move |body: Arc<str>, attempt| {
         seen.lock().push((body, attempt));
         async { Outcome::Done }
-    })));
+    });
+    let second = start(other.worker_builder().alive_for(NEVER).handler(handler).unwrap());
     until("it is there", async || queue.stats().await.unwrap().workers.len() == 2).await;
     let report = first.end().await;
     assert_eq!((report.done, report.handed_back), (0, 2));
@@ -303,6 +336,36 @@ async fn at_the_end_of_a_worker_others_get_its_jobs_at_once() {
     until_empty(&queue).await;
     assert_eq!(second.end().await.done, 2);
     drop(gate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_handed_back_they_do_not_get_before_its_worker_counts_as_dead() {
+    let server = Redis::start().await.unwrap();
+    let proxy = server.proxy().await.unwrap();
+    let queue = Queue::new(connect(server.url()).await, unique("left")).unwrap();
+    let mortal = Queue::new(connect(proxy.url()).await, queue.name().as_str()).unwrap();
+    let pends = With(|_, _| std::future::pending());
+    let first = start(mortal.worker_builder().alive_for(NEVER).handler(pends).unwrap());
+    queue.producer().add(NewJob::new("left")).await.unwrap();
+    until("it is at work", async || queue.stats().await.unwrap().pending == 1).await;
+    // As if killed: not a word more.
+    proxy.hold(turnstile_testkit::proxy::Direction::ToServer);
+    first.run.abort();
+    proxy.cut();
+    let client = connect(server.url()).await;
+    until("it reads no more", async || run::<String>(&client, "INFO clients").await.contains("blocked_clients:0"))
+        .await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let came = seen.clone();
+    let handler = With(move |body: Arc<str>, _| {
+        came.lock().push(body);
+        async { Outcome::Done }
+    });
+    let second = start(queue.worker_builder().alive_for(NEVER).handler(handler).unwrap());
+    queue.producer().add(NewJob::new("next")).await.unwrap();
+    until("the next is done", async || !seen.lock().is_empty() && queue.stats().await.unwrap().pending == 1).await;
+    second.end().await;
+    assert_eq!(**seen.lock(), [Arc::from("next")]);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- What all scripts of a group begin with.
 -- KEYS  1 the stream; 2 the workers that are alive, each with its end in ms; 3 what is to be tried, each with when in ms;
---       4 the jobs of lanes, in order; 5 the dead letters; 6 the group's settings; 7 delayed jobs
+--       4 the jobs of lanes, in order; 5 the dead letters; 6 the group's settings; 7 delayed jobs; 8 what was left behind
+--       once at its first delivery, each with its ms
 -- ARGV  1 group, 2 consumer, 3 order: none, key or all, 4 the command that publishes, 5 the channel
-local stream, alive, due, lanes, dead, settings, delayed = unpack(KEYS, 1, 7)
+local stream, alive, due, lanes, dead, settings, delayed, left = unpack(KEYS, 1, 8)
 local group, me, order, publish, channel = unpack(ARGV, 1, 5)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -47,10 +48,14 @@ local function is_there(id)
   return false
 end
 
--- The job is nobody's from now on. A first delivery does not count: it may have been read ahead and never begun. What
--- somebody removed from the stream is gone, and no longer pending.
-local function orphan(id, deliveries)
-  local count = deliveries > 1 and deliveries or 0
+-- What counts of the deliveries of a job that may not have been begun: a first one may have been read ahead.
+local function unless_first(deliveries)
+  return deliveries > 1 and deliveries or 0
+end
+
+-- The job is nobody's from now on, with so many deliveries. What somebody removed from the stream is gone, and no longer
+-- pending.
+local function orphan(id, count)
   local claimed = redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', count, 'JUSTID')
   if #claimed == 1 then
     redis.call('ZADD', due, 'NX', now, id)

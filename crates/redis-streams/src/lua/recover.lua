@@ -17,7 +17,8 @@ while true do
       local entry = order ~= 'none' and redis.call('XRANGE', stream, id, id)[1]
       local of = entry and lane_of(entry[2])
       if not of or head(of) == id then
-        orphan(id, job[4])
+        -- It was never begun.
+        orphan(id, math.max(job[4] - 1, 0))
         found = found + 1
       end
     end

@@ -2,7 +2,9 @@
 -- KEYS  1 the stream, 2 the dead letters
 -- ARGV  1 group, 2 and on: which
 -- Reply: the new id of each, or nothing for one that is not there
-local several = #redis.call('XINFO', 'GROUPS', KEYS[1]) > 1
+-- The stream may have been deleted: it is made anew.
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+local several = not groups.err and #groups > 1
 local replies = {}
 for i = 2, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]

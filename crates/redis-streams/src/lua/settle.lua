@@ -1,8 +1,8 @@
 -- What became of jobs, in one step each: acknowledged, to be tried again, set aside, handed back.
--- KEYS  8 and on: what effects touch
+-- KEYS  9 and on: what effects touch
 -- ARGV  6 whether the next of a lane is taken: 1 or 0, 7 the command that forgets what is acknowledged: XDEL, XACKDEL or -,
---       8 how many to acknowledge and nothing else, their ids; then for the others: ack, again, dead or back; id; its lane,
---       k and the key, or -; and
+--       8 how many to acknowledge and nothing else, their ids; then for the others: ack, again, dead or back; id; which
+--       delivery; its lane, k and the key, or -; and
 --         of ack    how many effects, each as how many words, the words
 --         of again  ms until then
 --         of dead   how many attempts, the error, how many fields and values, these: what to set aside if it is gone
@@ -15,6 +15,10 @@ if not is_alive() then
 end
 local take_next, forget = ARGV[6] == '1', ARGV[7]
 local first, last = 9, 8 + tonumber(ARGV[8])
+-- A group may be new: it has read nothing yet.
+if forget == 'XDEL' and #redis.pcall('XINFO', 'GROUPS', stream) > 1 then
+  forget = '-'
+end
 local acknowledged = 0
 for from = first, last, 1000 do
   local to = math.min(from + 999, last)
@@ -59,7 +63,7 @@ local function leave(key, id)
       redis.call('XCLAIM', stream, group, me, 0, next, 'RETRYCOUNT', deliveries, 'JUSTID')
       nexts[#nexts + 1] = {next, job[2], deliveries}
     else
-      orphan(next, deliveries)
+      orphan(next, unless_first(deliveries))
       woken = true
     end
   end
@@ -74,8 +78,10 @@ local function acknowledge(key, id)
 end
 
 while at <= #ARGV do
-  local what, id, key = word(), word(), word()
-  local mine = pending(id) == me
+  local what, id, delivery, key = word(), word(), tonumber(word()), word()
+  -- After a reply that was lost this may be said again, when another has the job, or the caller for another attempt.
+  local owner, deliveries = pending(id)
+  local mine = owner == me and deliveries == delivery
   local reply = mine and 1 or 0
   if what == 'ack' then
     for _ = 1, tonumber(word()) do
@@ -105,9 +111,9 @@ while at <= #ARGV do
       acknowledge(key, id)
     end
   elseif what == 'back' then
-    local deliveries = tonumber(word())
+    local count = tonumber(word())
     if mine then
-      redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', deliveries, 'JUSTID')
+      redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', count, 'JUSTID')
       redis.call('ZADD', due, now, id)
       woken = true
     end

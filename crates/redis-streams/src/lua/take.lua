@@ -1,9 +1,9 @@
 -- Takes what is to be tried: failed before, handed back, or left behind by the dead.
 -- ARGV  6 at most how many
 -- Reply: 1, or 0 if the caller counts as dead; how many were gone from the stream; ms until the next, or -1;
---        the jobs, each as id, fields, which delivery it is
+--        whether it is for the caller to move delayed jobs: 1 or 0; the jobs, each as id, fields, which delivery it is
 if not is_alive() then
-  return {0, 0, -1, {}}
+  return {0, 0, -1, 0, {}}
 end
 local most = tonumber(ARGV[6])
 local taken = {}
@@ -33,4 +33,4 @@ local next = next_of(due)
 if next == 0 and #taken > 0 then
   wake()
 end
-return {1, gone, next, taken}
+return {1, gone, next, redis.call('HGET', settings, 'mover') == me and 1 or 0, taken}

@@ -24,7 +24,9 @@ pub async fn client() -> Client {
 }
 
 pub async fn connect(url: impl AsRef<str>) -> Client {
-    Client::connect(url).await.unwrap()
+    // On a busy machine a server that is well may take its time.
+    let patience = Duration::from_secs(5);
+    Client::builder(url).connect_timeout(patience).response_timeout(patience).connect().await.unwrap()
 }
 
 /// A new queue of the shared server.

@@ -2,9 +2,10 @@
 //!
 //! `queue_worker QUEUE URL ORACLE_URL WHO ORDER ALIVE_MS [DIES]` says `begun JOB` and `done JOB`. What it does of each job
 //! it counts twice: in `{QUEUE}:plain` when the handler is at its end, and in `{QUEUE}:once` with the acknowledgement.
-//! DIES is where it kills itself: `read`, `begin`, `end` or `settled`.
+//! DIES is where it kills itself: `read`, `begin`, `end` or `settled`. With `TELL_JUMPS` set it says `jumped` when the wall
+//! clock does.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 use redis_lua::redis::cmd;
@@ -33,6 +34,9 @@ async fn main() -> Result<()> {
         "all" => Order::Sequential,
         _ => Order::None,
     };
+    if std::env::var_os("TELL_JUMPS").is_some() {
+        std::thread::spawn(tell_jumps);
+    }
     let client = Client::connect(url).await?;
     let queue = Queue::new(client.clone(), name)?;
     let handler = Works {
@@ -50,6 +54,19 @@ async fn main() -> Result<()> {
     let report = worker.run(Shutdown::new(Duration::from_secs(5))).await?;
     println!("ended {report:?}");
     Ok(())
+}
+
+/// Says when the wall clock jumps.
+fn tell_jumps() {
+    let mut last = SystemTime::now();
+    loop {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = SystemTime::now();
+        if now.duration_since(last).unwrap_or(Duration::MAX) > Duration::from_secs(1_800) {
+            println!("jumped");
+        }
+        last = now;
+    }
 }
 
 impl Works {

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn every_page_with_rust_is_compiled() {
         let pages = pages().into_iter().filter(|page| read(root().join(page)).contains("```rust"));
-        assert_eq!(pages.collect::<BTreeSet<_>>(), COMPILED.iter().map(ToString::to_string).collect());
+        let compiled = COMPILED.iter().map(ToString::to_string).collect();
+        assert_eq!(pages.collect::<BTreeSet<_>>(), compiled, "with Rust, and named in `compiled!` above");
     }
 
     #[test]

@@ -54,13 +54,16 @@ impl Scene {
     }
 }
 
+/// What `take.lua` replies; last the jobs, each with its fields and its delivery.
+type Taken = (bool, u32, i64, bool, Vec<(String, Value, u32)>);
+
 #[tokio::test]
 async fn a_word_on_an_attempt_that_is_said_again_counts_no_more_once_the_next_has_begun() {
     let scene = Scene::new().await;
     let id = scene.read().await;
     assert!(scene.again(&id, "1").await);
     // As after a reply that was lost, when the caller has the job for the next attempt by then.
-    let (_, _, _, _, jobs): (bool, u32, i64, bool, Vec<(String, Value, u32)>) = scene.call(TAKE, "me", &["1"]).await;
+    let (_, _, _, _, jobs): Taken = scene.call(TAKE, "me", &["1"]).await;
     assert!(jobs.len() == 1 && jobs[0].2 == 2);
     assert!(!scene.again(&id, "1").await);
     assert_eq!(scene.queue.stats().await.unwrap().due, 0, "nobody else gets it");

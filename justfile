@@ -62,9 +62,15 @@ bench *args: _ready
 ratios *args: _ready
     @cargo bench -p turnstile-benches --bench ratios -- "$@"
 
+# The same work done by other libraries and by ours, by turns in one run; what cannot be built here is named.
+peers *args: _ready
+    @benches/peers/build.sh
+    @cargo bench -p turnstile-benches --bench peers -- "$@"
+
 # Formatting, clippy, rustdoc and doctests, with no warnings.
 lint: (_setup "compiler")
     cargo fmt --all --check
+    rustfmt --check --edition 2024 benches/peers/rust/src/main.rs
     cargo clippy --workspace {{ features }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace {{ features }} --no-deps
     cargo test --workspace {{ features }} --doc

@@ -10,12 +10,13 @@ use turnstile_benches::rounds::{alone, compare, quantile};
 use turnstile_benches::streams::{Streams, hold};
 use turnstile_benches::{WORKERS, runtime};
 
-const IDS: [&str; 5] = [JOBS, ADD, LATENCY, COMMANDS, TAKEOVER];
+const IDS: [&str; 6] = [JOBS, ADD, LATENCY, COMMANDS, TAKEOVER, HAND_BACK];
 const JOBS: &str = "streams/jobs";
 const ADD: &str = "streams/add";
 const LATENCY: &str = "streams/latency";
 const COMMANDS: &str = "streams/commands";
 const TAKEOVER: &str = "streams/takeover";
+const HAND_BACK: &str = "streams/hand-back";
 
 /// Ours and the raw client by turns in one run: a table, or JSON.
 #[derive(Parser)]
@@ -100,6 +101,18 @@ fn main() -> Result<()> {
             let most = quantile(&mut all, 1.0);
             let row = Row::alone(TAKEOVER, "× limit", Aim::AtMost(2.0), ours);
             show(row.only_if(most <= 2.0, format!("the longest {most:.2}")))?;
+        }
+        if wanted(HAND_BACK) {
+            let mut all = Vec::new();
+            let ours = alone(rounds, async || {
+                let took = streams.lock().await.hand_back().await?;
+                all.push(took);
+                Ok(took)
+            })
+            .await?;
+            let most = quantile(&mut all, 1.0);
+            let row = Row::alone(HAND_BACK, "ms", Aim::AtMost(100.0), ours);
+            show(row.only_if(most <= 100.0, format!("the longest {most:.1}")))?;
         }
         anyhow::Ok(())
     };

@@ -286,6 +286,38 @@ impl Streams {
         running.end().await?;
         Ok(begin.duration_since(killed).as_secs_f64() / ALIVE.as_secs_f64())
     }
+
+    /// ms from the shutdown of a worker, with no time for what its handlers are at, to the begin of its job by another.
+    ///
+    /// # Errors
+    /// When the server or a worker fails.
+    pub async fn hand_back(&mut self) -> Result<f64> {
+        cmd("FLUSHALL").query_async::<()>(&mut self.raw).await?;
+        let queue = self.queue()?;
+        let shutdown = Shutdown::new(Duration::ZERO);
+        // Far away: no sign of life brings the job.
+        let holds = queue.worker_builder().alive_for(Duration::from_secs(3600)).handler(Silent)?;
+        let first = tokio::spawn(holds.run(shutdown.clone()));
+        queue.producer().add(NewJob::new("x")).await?;
+        while queue.stats().await?.pending == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let (sender, mut begun) = mpsc::unbounded_channel();
+        let other = Queue::new(Client::connect(self.server.url()).await?, QUEUE)?;
+        let running =
+            Running::start(other.worker_builder().alive_for(Duration::from_secs(3600)).handler(Tells(sender))?);
+        while queue.stats().await?.workers.len() < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // It has subscribed by then.
+        sleep(Duration::from_millis(50)).await;
+        let told = Instant::now();
+        shutdown.begin();
+        let begin = begun.recv().await.context("the worker ended")?;
+        first.await??;
+        running.end().await?;
+        Ok(begin.duration_since(told).as_secs_f64() * 1e3)
+    }
 }
 
 async fn read_by_hand(reader: &mut MultiplexedConnection, count: usize, block: Option<u64>) -> Result<Vec<Vec<u8>>> {
@@ -317,6 +349,15 @@ async fn read_by_hand(reader: &mut MultiplexedConnection, count: usize, block: O
 
 async fn pause(nth: u64) {
     sleep(Duration::from_micros(1_000 + nth % 7 * 100)).await;
+}
+
+struct Silent;
+
+#[async_trait]
+impl Handler<Job> for Silent {
+    async fn handle(&self, _: &Job, _: Attempt<'_>) -> Outcome {
+        std::future::pending().await
+    }
 }
 
 struct Holds;

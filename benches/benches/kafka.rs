@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use kafka_group::Protocol;
-use turnstile_benches::consume::{Read, Topic};
+use turnstile_benches::consume::{Keys, Read, Topic};
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{Compared, alone, by_turns, compare};
 use turnstile_benches::takeover::Shared;
@@ -104,7 +104,7 @@ async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMu
     }
     let reads = [(RECORDS, CPU, true), (RECORDS_BARE, CPU_BARE, false)];
     if reads.iter().any(|(records, cpu, _)| wanted(records) || wanted(cpu)) {
-        let topic = Topic::fill(size.records).await?;
+        let topic = Topic::fill(size.records, Keys::Empty).await?;
         for (records, cpu, headers) in reads.into_iter().filter(|(records, cpu, _)| wanted(records) || wanted(cpu)) {
             let reads = by_turns(size.reads, async || topic.ours(headers).await, async || topic.raw().await).await?;
             let compared = |part: fn(&Read) -> f64| {
@@ -134,7 +134,7 @@ async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMu
 
 /// One reading by one side. The broker is another process, and so is not in a profile of this one.
 async fn once(side: Side, records: u64) -> Result<()> {
-    let topic = Topic::fill(records).await?;
+    let topic = Topic::fill(records, Keys::Empty).await?;
     let Read { rate, cpu } = match side {
         Side::Ours => topic.ours(true).await?,
         Side::Raw => topic.raw().await?,

@@ -20,21 +20,65 @@ use crate::processor_time;
 
 /// Partitions of the topic.
 pub const PARTITIONS: i32 = 8;
-/// Bytes of a record's value; it has no key to speak of.
+/// Bytes of a record's value.
 const VALUE: [u8; 100] = [b'v'; 100];
 /// Records that are produced at once.
-const CHUNK: u64 = 100_000;
+const CHUNK: usize = 100_000;
 /// Options that both sides have for fetching, kafka-group by its own choice.
-const FETCHING: [(&str, &str); 1] = [("fetch.queue.backoff.ms", "10")];
+pub(crate) const FETCHING: [(&str, &str); 1] = [("fetch.queue.backoff.ms", "10")];
 /// How long a round may take.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// A broker for measuring, and a topic on it that is full.
 pub struct Topic {
     /// Ends with this.
     pub server: Server,
-    name: String,
-    each: i64,
+    pub(crate) name: String,
+    /// How many records each partition has.
+    ends: Vec<i64>,
+}
+
+/// Which keys records have. A key's records are in one partition, and mixed with those of others.
+#[derive(Debug, Clone, Copy)]
+pub enum Keys {
+    /// The same empty one.
+    Empty,
+    /// So many, in turn.
+    Even(u64),
+    /// So many, the nth as often as the first divided by n to the power of 1.1 (Zipf).
+    Zipf(u64),
+}
+
+impl Keys {
+    /// The numbers of so many records' keys.
+    fn draw(self, records: u64) -> Vec<u64> {
+        match self {
+            Self::Empty => (0..records).collect(),
+            Self::Even(keys) => (0..records).map(|number| number % keys).collect(),
+            Self::Zipf(keys) => {
+                let mut sum = 0.0;
+                let weights = (1..=keys).map(|nth| (nth as f64).powf(-1.1));
+                let sums: Vec<f64> = weights
+                    .map(|weight| {
+                        sum += weight;
+                        sum
+                    })
+                    .collect();
+                let key = |_| sums.partition_point(|below| *below < rand::random_range(0.0..sum)) as u64;
+                (0..records).map(key).collect()
+            }
+        }
+    }
+
+    /// The part of all records that the most frequent key has.
+    #[must_use]
+    pub fn hottest(self) -> f64 {
+        match self {
+            Self::Empty => 1.0,
+            Self::Even(keys) => 1.0 / keys as f64,
+            Self::Zipf(keys) => 1.0 / (1..=keys).map(|nth| (nth as f64).powf(-1.1)).sum::<f64>(),
+        }
+    }
 }
 
 /// What came of reading the topic once.
@@ -51,25 +95,33 @@ impl Topic {
     ///
     /// # Errors
     /// When no broker can be had, or it does not take the records.
-    pub async fn fill(records: u64) -> Result<Self> {
+    pub async fn fill(records: u64, keys: Keys) -> Result<Self> {
         let server = Kafka::builder().for_measuring().start().await?;
         let name = unique("records");
         server.topic(&name, PARTITIONS).await?;
-        let each = records / PARTITIONS as u64;
-        ensure!(each > 0, "a topic needs a record for each partition");
+        let mut ends = Vec::new();
+        let drawn = keys.draw(records);
         for partition in 0..PARTITIONS {
-            for chunk in (0..each).step_by(CHUNK as usize) {
-                let records = (chunk..each.min(chunk + CHUNK)).map(|_| ("", VALUE));
-                server.produce(&name, Some(partition), records).await?;
+            let here: Vec<_> = drawn.iter().filter(|key| *key % PARTITIONS as u64 == partition as u64).collect();
+            ensure!(!here.is_empty(), "a topic needs a record for each partition");
+            ends.push(i64::try_from(here.len())?);
+            for chunk in here.chunks(CHUNK) {
+                let name_of = |key: &&u64| if let Keys::Empty = keys { String::new() } else { format!("key-{key}") };
+                server.produce(&name, Some(partition), chunk.iter().map(|key| (name_of(key), VALUE))).await?;
             }
         }
-        Ok(Self { server, name, each: i64::try_from(each)? })
+        Ok(Self { server, name, ends })
     }
 
     /// How many records it has.
     #[must_use]
-    pub const fn records(&self) -> i64 {
-        self.each * PARTITIONS as i64
+    pub fn records(&self) -> i64 {
+        self.ends.iter().sum()
+    }
+
+    pub(crate) fn ends(&self) -> Arc<Ends> {
+        let last = self.ends.iter().map(|end| end - 1).collect();
+        Arc::new(Ends { last, left: AtomicUsize::new(self.ends.len()), ..Ends::default() })
     }
 
     /// Reads it by a member of a new group, with an empty handler; the records with their headers or without.
@@ -77,8 +129,7 @@ impl Topic {
     /// # Errors
     /// When the run fails, or not all was handled.
     pub async fn ours(&self, headers: bool) -> Result<Read> {
-        let ends =
-            Arc::new(Ends { last: self.each - 1, left: AtomicUsize::new(PARTITIONS as usize), ..Ends::default() });
+        let ends = self.ends();
         let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
         let member = GroupBuilder::new(self.server.brokers(), unique("ours"), [&self.name], start);
         let member = FETCHING.iter().fold(member, |member, (key, value)| member.option(*key, *value));
@@ -97,22 +148,22 @@ impl Topic {
     /// # Errors
     /// When the client fails.
     pub async fn raw(&self) -> Result<Read> {
-        let (brokers, name, each) = (self.server.brokers(), self.name.clone(), self.each);
-        let ends = tokio::task::spawn_blocking(move || poll_to_the_end(&brokers, &name, each)).await??;
+        let (brokers, name, ends) = (self.server.brokers(), self.name.clone(), self.ends());
+        let ends = tokio::task::spawn_blocking(move || poll_to_the_end(&brokers, &name, ends)).await??;
         ends.read(self.records())
     }
 }
 
 /// When the first record came, and the last.
 #[derive(Default)]
-struct Ends {
+pub(crate) struct Ends {
     /// The last offset of each partition.
-    last: i64,
+    last: Vec<i64>,
     /// Partitions that are not at their end.
     left: AtomicUsize,
     first: Mutex<Option<Mark>>,
     end: Mutex<Option<Mark>>,
-    all: Notify,
+    pub(crate) all: Notify,
 }
 
 /// A moment, by both clocks.
@@ -120,21 +171,31 @@ struct Ends {
 struct Mark(Instant, Duration);
 
 impl Ends {
-    fn first(&self) {
+    pub(crate) fn first(&self) {
         mark(&self.first);
     }
 
+    pub(crate) fn is_last(&self, partition: i32, offset: i64) -> bool {
+        self.last.get(partition as usize) == Some(&offset)
+    }
+
     /// One more partition is at its end; whether it was the last.
+    #[must_use]
     fn end(&self) -> bool {
         let all = self.left.fetch_sub(1, Ordering::SeqCst) == 1;
         if all {
-            mark(&self.end);
-            self.all.notify_one();
+            self.over();
         }
         all
     }
 
-    fn read(&self, records: i64) -> Result<Read> {
+    /// All are at their end.
+    pub(crate) fn over(&self) {
+        mark(&self.end);
+        self.all.notify_one();
+    }
+
+    pub(crate) fn read(&self, records: i64) -> Result<Read> {
         let get = |mark: &Mutex<Option<Mark>>| *mark.lock().unwrap_or_else(PoisonError::into_inner);
         let Mark(began, used) = get(&self.first).context("no first record")?;
         let Mark(ended, used_then) = get(&self.end).context("no last record")?;
@@ -150,7 +211,7 @@ fn mark(at: &Mutex<Option<Mark>>) {
 }
 
 /// Does nothing, but for the first record and the last of each partition.
-struct Empty(Arc<Ends>);
+pub(crate) struct Empty(pub Arc<Ends>);
 
 #[async_trait]
 impl Handler<Record> for Empty {
@@ -158,15 +219,14 @@ impl Handler<Record> for Empty {
         if record.offset() == 0 {
             self.0.first();
         }
-        if record.offset() == self.0.last {
-            self.0.end();
+        if self.0.is_last(record.partition(), record.offset()) {
+            let _ = self.0.end();
         }
         Outcome::Done
     }
 }
 
-fn poll_to_the_end(brokers: &str, topic: &str, each: i64) -> Result<Ends> {
-    let ends = Ends { last: each - 1, left: AtomicUsize::new(PARTITIONS as usize), ..Ends::default() };
+fn poll_to_the_end(brokers: &str, topic: &str, ends: Arc<Ends>) -> Result<Arc<Ends>> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
@@ -190,7 +250,7 @@ fn poll_to_the_end(brokers: &str, topic: &str, each: i64) -> Result<Ends> {
             if offset == 0 {
                 ends.first();
             }
-            if offset == ends.last && ends.end() {
+            if ends.is_last(partition, offset) && ends.end() {
                 break;
             }
         }

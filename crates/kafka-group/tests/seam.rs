@@ -121,6 +121,29 @@ async fn fetching_rests_and_goes_on_as_the_scheduler_says() -> Result<()> {
     Ok(())
 }
 
+/// librdkafka keeps a pause when it lets a partition go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_rested_when_it_was_taken_goes_on_when_it_comes_back() -> Result<()> {
+    let (kafka, topic, group) = topic(2).await?;
+    let log = Log::default();
+    let (member, seen) = odd_only(&kafka, &group, &topic, &log, 1000)?;
+    let mut first = Running::start(member);
+    first.has(2).await?;
+    for slot in seen.slots() {
+        seen.control().pause(&slot);
+    }
+    first.until(|status| status.partitions.iter().all(|one| one.paused)).await?;
+    let mut second = Running::start(member_of(&kafka.brokers(), &group, &topic).handler(Log::default())?);
+    second.has(1).await?;
+    second.end().await?;
+    first.until(|status| status.partitions.iter().filter(|one| !one.paused).count() == 1).await?;
+    kafka.produce(&topic, Some(0), numbered(10)).await?;
+    kafka.produce(&topic, Some(1), numbered(10)).await?;
+    log.until(5).await?; // those of the one that came back
+    first.end().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rewinding_fetches_again_what_is_not_done_under_a_new_epoch_and_late_completions_are_void() -> Result<()> {
     let (kafka, topic, group) = topic(1).await?;

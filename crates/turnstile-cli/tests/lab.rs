@@ -50,12 +50,14 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
         "redis-streams",
         "kafka-offsets",
         "kafka-group",
+        "kafka-mt-consumer",
     ];
     assert_eq!(names, expected);
     for strategy in strategies {
         let metrics: &[&str] = match strategy["name"].as_str().unwrap() {
             "kafka-offsets" => &["complete_ns", "metadata_bytes", "kept_percent", "encode_us"],
             "kafka-group" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms", "takeover_leave_ms"],
+            "kafka-mt-consumer" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms"],
             "redis-streams" => &["per_second", "p50_us", "p99_us", "takeover_ms"],
             _ => &["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"],
         };
@@ -216,6 +218,16 @@ fn a_consumer_that_commits_an_older_offset_is_seen() {
 #[test]
 fn a_consumer_that_begins_before_the_commit_is_seen() {
     breaks("kafka-group", &["start"], &[IN_FLIGHT], &[IN_ORDER, NOT_BACK, NOT_AHEAD, ONE_MEMBER]);
+}
+
+#[test]
+fn claims_of_kafka_mt_consumer_break_with_their_guards() {
+    let order = "the records of a key are handled in order, one at a time";
+    let beyond = "what was done beyond the commit point is not done again after a kill";
+    let stuck = "a key that hangs stops no other";
+    breaks("kafka-mt-consumer", &["lanes", "codec"], &[order, beyond], &[]);
+    breaks("kafka-mt-consumer", &["stuck"], &[stuck], &[]);
+    breaks("kafka-mt-consumer", &["commit-first"], &[NO_LOSS, stuck], &[order, beyond]);
 }
 
 #[test]

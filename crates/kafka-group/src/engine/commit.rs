@@ -97,12 +97,13 @@ impl Engine {
         self.aside(state, "commit", move |consumer| consumer.commit(&offsets, CommitMode::Sync))
     }
 
-    fn wait(&self, answer: &Receiver<KafkaResult<()>>, until: Instant) -> KafkaResult<()> {
+    /// Waits for what was asked aside; not in a process that stood still meanwhile, which has lost its partitions.
+    pub(super) fn wait<T>(&self, answer: &Receiver<KafkaResult<T>>, until: Instant) -> KafkaResult<T> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match answer.recv_timeout(left.min(NAP)) {
                 Ok(result) => return result,
-                Err(RecvTimeoutError::Timeout) if !left.is_zero() => self.pulse.beat(),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() && self.pulse.still_alive() => {}
                 Err(_) => return Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::OperationTimedOut)),
             }
         }

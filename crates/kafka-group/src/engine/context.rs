@@ -40,7 +40,8 @@ impl ConsumerContext for Context {
         } else {
             self.0.revoked(consumer, list);
         }
-        self.0.pulse.beat();
+        // No sign of life if the process stood still meanwhile.
+        self.0.pulse.still_alive();
     }
 }
 

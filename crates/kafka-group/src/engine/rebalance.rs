@@ -37,12 +37,13 @@ impl Engine {
         let until = Instant::now() + (self.settings.max_poll_interval / 2).min(ANSWER * 6);
         let leaving = self.state.lock().membership == Membership::Leaving;
         let known = loop {
-            match self.ask(consumer, given) {
-                _ if leaving => break HashMap::new(),
+            let asked = given.clone();
+            let answer = self.aside(&self.state.lock(), "committed", move |consumer| ask(consumer, asked));
+            match self.wait(&answer, Instant::now() + ANSWER * 3) {
+                _ if leaving || !self.pulse.still_alive() => break HashMap::new(),
                 Ok(known) => break known,
                 Err(error) if Instant::now() < until && !self.shutdown.is_begun() => {
                     tracing::info!(%error, "the brokers do not say yet where the group was");
-                    self.pulse.beat();
                     park_timeout(NAP);
                 }
                 Err(error) => {
@@ -87,68 +88,10 @@ impl Engine {
         self.tell(&mut state);
     }
 
-    /// Where the group was in these partitions, and what is there.
-    fn ask(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        given: &TopicPartitionList,
-    ) -> KafkaResult<HashMap<(String, i32), Known>> {
-        if given.count() == 0 {
-            return Ok(HashMap::new());
-        }
-        let mut asked = given.clone();
-        asked.set_all_offsets(Offset::Invalid)?;
-        let answered = consumer.committed_offsets(asked, ANSWER)?;
-        self.pulse.beat();
-        let mut known = HashMap::new();
-        let mut unclear = TopicPartitionList::new();
-        for element in answered.elements() {
-            element.error()?;
-            let committed = match element.offset() {
-                Offset::Offset(offset) => {
-                    // rdkafka panics where metadata is not UTF-8, and then it is not ours.
-                    let text = std::panic::catch_unwind(|| element.metadata().to_owned());
-                    Some((offset, text.unwrap_or_else(|_| "?".to_owned())))
-                }
-                _ => None,
-            };
-            if committed.as_ref().is_none_or(|(_, text)| !text.is_empty()) {
-                unclear.add_partition(element.topic(), element.partition());
-            }
-            known.insert((element.topic().to_owned(), element.partition()), Known { committed, range: None });
-        }
-        for (place, range) in self.ranges(consumer, &unclear)? {
-            if let Some(known) = known.get_mut(&place) {
-                known.range = Some(range);
-            }
-        }
-        Ok(known)
-    }
-
-    /// The lowest offset and the end of these partitions.
-    fn ranges(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        list: &TopicPartitionList,
-    ) -> KafkaResult<HashMap<(String, i32), (i64, i64)>> {
-        if list.count() == 0 {
-            return Ok(HashMap::new());
-        }
-        let at = |logical: Offset| {
-            let mut asked = list.clone();
-            asked.set_all_offsets(logical)?;
-            let found = consumer.offsets_for_times(asked, ANSWER)?;
-            self.pulse.beat();
-            offsets_of(&found)
-        };
-        let (lows, mut highs) = (at(Offset::Beginning)?, at(Offset::End)?);
-        Ok(lows.into_iter().filter_map(|(place, low)| highs.remove(&place).map(|high| (place, (low, high)))).collect())
-    }
-
     /// Which of our partitions is not where its group was, after the client has found one.
     pub(super) fn out_of_range(&self, consumer: &BaseConsumer<Context>) -> RunError {
         let slots: Vec<_> = self.state.lock().partitions.iter().map(|ours| ours.slot.clone()).collect();
-        let ranges = self.ranges(consumer, &list(&slots)).unwrap_or_default();
+        let ranges = ranges(consumer, &list(&slots)).unwrap_or_default();
         let refused = slots.iter().find_map(|slot| {
             let (low, high) = ranges.get(&(slot.topic().to_string(), slot.partition()))?;
             let (topic, partition) = (slot.topic().clone(), slot.partition());
@@ -246,6 +189,15 @@ impl Engine {
 
     fn let_go(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList, slots: &[Arc<Slot>]) {
         let mut state = self.state.lock();
+        // librdkafka lets them rest for ever otherwise, if they come back to this consumer.
+        let is_theirs = |ours: &&Partition| slots.iter().any(|slot| Arc::ptr_eq(slot, &ours.slot));
+        let resting = state.partitions.iter().filter(|ours| ours.paused || ours.held).filter(is_theirs);
+        let resting = list(resting.map(|ours| &ours.slot));
+        if resting.count() > 0
+            && let Err(error) = consumer.resume(&resting)
+        {
+            tracing::warn!(%error, "partitions that rested could not be resumed before they are let go");
+        }
         slots.iter().for_each(|slot| self.close(&mut state, slot));
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = if cooperative { consumer.incremental_unassign(taken) } else { consumer.unassign() };
@@ -282,7 +234,10 @@ impl Engine {
                 slots.iter().for_each(|slot| slot.cancel());
             }
             park_timeout(next.min(NAP));
-            self.pulse.beat();
+            // A process that stood still has lost them.
+            if !self.pulse.still_alive() {
+                break;
+            }
         }
         false
     }
@@ -354,6 +309,56 @@ impl Engine {
         let is_taken = |slot: &&Arc<Slot>| taken.find_partition(slot.topic(), slot.partition()).is_some();
         state.partitions.iter().map(|ours| &ours.slot).filter(is_taken).cloned().collect()
     }
+}
+
+/// Where the group was in these partitions, and what is there.
+fn ask(consumer: &BaseConsumer<Context>, mut asked: TopicPartitionList) -> KafkaResult<HashMap<(String, i32), Known>> {
+    if asked.count() == 0 {
+        return Ok(HashMap::new());
+    }
+    asked.set_all_offsets(Offset::Invalid)?;
+    let answered = consumer.committed_offsets(asked, ANSWER)?;
+    let mut known = HashMap::new();
+    let mut unclear = TopicPartitionList::new();
+    for element in answered.elements() {
+        element.error()?;
+        let committed = match element.offset() {
+            Offset::Offset(offset) => {
+                // rdkafka panics where metadata is not UTF-8, and then it is not ours.
+                let text = std::panic::catch_unwind(|| element.metadata().to_owned());
+                Some((offset, text.unwrap_or_else(|_| "?".to_owned())))
+            }
+            _ => None,
+        };
+        if committed.as_ref().is_none_or(|(_, text)| !text.is_empty()) {
+            unclear.add_partition(element.topic(), element.partition());
+        }
+        known.insert((element.topic().to_owned(), element.partition()), Known { committed, range: None });
+    }
+    for (place, range) in ranges(consumer, &unclear)? {
+        if let Some(known) = known.get_mut(&place) {
+            known.range = Some(range);
+        }
+    }
+    Ok(known)
+}
+
+/// The lowest offset and the end of these partitions.
+fn ranges(
+    consumer: &BaseConsumer<Context>,
+    list: &TopicPartitionList,
+) -> KafkaResult<HashMap<(String, i32), (i64, i64)>> {
+    if list.count() == 0 {
+        return Ok(HashMap::new());
+    }
+    let at = |logical: Offset| {
+        let mut asked = list.clone();
+        asked.set_all_offsets(logical)?;
+        let found = consumer.offsets_for_times(asked, ANSWER)?;
+        offsets_of(&found)
+    };
+    let (lows, mut highs) = (at(Offset::Beginning)?, at(Offset::End)?);
+    Ok(lows.into_iter().filter_map(|(place, low)| highs.remove(&place).map(|high| (place, (low, high)))).collect())
 }
 
 fn offsets_of(list: &TopicPartitionList) -> KafkaResult<HashMap<(String, i32), i64>> {

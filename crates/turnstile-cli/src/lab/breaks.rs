@@ -37,7 +37,7 @@ pub enum Break {
     AckFirst,
     /// redis-streams: gives jobs away that are in hand.
     Claim,
-    /// redis-streams: keeps no order.
+    /// redis-streams, kafka-mt-consumer: keeps no order.
     Lanes,
     /// redis-streams: has effects by itself, not with the acknowledgement.
     Effects,
@@ -45,13 +45,13 @@ pub enum Break {
     Alive,
     /// redis-streams: tries once more than it is to.
     Attempts,
-    /// kafka-offsets: whoever takes over does not read what is beside the commit.
+    /// kafka-offsets, kafka-mt-consumer: whoever takes over does not read what is beside the commit.
     Codec,
     /// kafka-offsets: where the metadata was cut, all that follows is taken for done.
     Tail,
     /// kafka-offsets: metadata is used whatever offset it was made for.
     MadeFor,
-    /// kafka-group: commits what was fetched, before it is done.
+    /// kafka-group, kafka-mt-consumer: commits what was fetched, before it is done.
     CommitFirst,
     /// kafka-group: goes on with what it has when a partition is taken from it.
     Revoke,
@@ -67,4 +67,6 @@ pub enum Break {
     Poison,
     /// kafka-group: a dead member is missed much later.
     Session,
+    /// kafka-mt-consumer: has one lane for a whole partition.
+    Stuck,
 }

@@ -1,6 +1,7 @@
 //! The strategies that the lab knows: a file each, and a line in [`all`].
 
 mod kafka_group;
+mod kafka_mt_consumer;
 mod kafka_offsets;
 mod redis_lock;
 mod redis_lua;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Box<dyn Strategy>> {
         Box::new(redis_streams::RedisStreams),
         Box::new(kafka_offsets::KafkaOffsets),
         Box::new(kafka_group::KafkaGroup),
+        Box::new(kafka_mt_consumer::KafkaMtConsumer),
     ]
 }
 

@@ -1,12 +1,12 @@
 //! kafka-group in the lab: members are processes, of which some are killed and some leave.
 
 mod idle;
-mod killed;
+pub mod killed;
 mod leaving;
-mod orders;
+pub mod orders;
 mod raw;
-mod speed;
-mod worker;
+pub mod speed;
+pub mod worker;
 
 use std::time::{Duration, Instant};
 
@@ -25,13 +25,13 @@ use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
 use crate::lab::metrics::{Metrics, Records};
 use crate::lab::post::Post;
 
-const PARTITIONS: i32 = 8;
+pub const PARTITIONS: i32 = 8;
 /// After how long without a sign of life a member counts as dead.
-const SESSION: Duration = Duration::from_secs(1);
+pub const SESSION: Duration = Duration::from_secs(1);
 /// The pace at which claims are checked: about half of what a member can do.
-const PACE: Pace = Pace { per_second: 400, poison: None, recorded: true };
+pub const PACE: Pace = Pace { per_second: 400, poison: None, recorded: true };
 /// How long a handler takes then.
-const WORK_MS: u64 = 5;
+pub const WORK_MS: u64 = 5;
 
 /// The strategy.
 pub struct KafkaGroup;
@@ -50,8 +50,8 @@ impl Strategy for KafkaGroup {
             session_ms: u64::try_from(SESSION.as_millis())?,
             ..Records::default()
         };
-        speed::throughput(&trial, &mut records).await?;
-        let times = speed::latency(&trial, &mut records).await?;
+        speed::throughput(&trial, &mut records, None).await?;
+        let times = speed::latency(&trial, &mut records, None).await?;
         let mut checks = Vec::from(killed::run(&trial, &mut records).await?);
         checks.push(leaving::run(&trial, &mut records).await?);
         checks.extend(idle::run(&trial).await?);
@@ -71,7 +71,7 @@ impl Strategy for KafkaGroup {
 }
 
 /// The member of this number, as it is in scenes that are judged.
-fn join(scene: &Scene, number: u32, fault: Option<Fault>) -> Join {
+pub fn join(scene: &Scene, number: u32, fault: Option<Fault>) -> Join {
     Join {
         who: name(number),
         topic: scene.topic.clone(),
@@ -82,16 +82,17 @@ fn join(scene: &Scene, number: u32, fault: Option<Fault>) -> Join {
         recorded: true,
         session_ms: u64::try_from(SESSION.as_millis()).unwrap_or(u64::MAX),
         swallow: false,
+        lanes: None,
         fault,
     }
 }
 
-fn name(number: u32) -> String {
+pub fn name(number: u32) -> String {
     format!("member-{number}")
 }
 
 /// The one of these faults that is to be planted.
-fn planted(trial: &Trial<'_>, faults: &[(Break, Fault)]) -> Option<Fault> {
+pub fn planted(trial: &Trial<'_>, faults: &[(Break, Fault)]) -> Option<Fault> {
     faults.iter().find(|(guard, _)| trial.breaks(*guard)).map(|(_, fault)| *fault)
 }
 
@@ -105,7 +106,7 @@ async fn stand(workers: &mut [Worker]) -> Result<Vec<Standing>> {
 }
 
 /// Waits until they stand so; whether they did in time.
-async fn come(workers: &mut [Worker], limit: Duration, right: impl Fn(&[Standing]) -> bool) -> Result<bool> {
+pub async fn come(workers: &mut [Worker], limit: Duration, right: impl Fn(&[Standing]) -> bool) -> Result<bool> {
     let until = Instant::now() + limit;
     while Instant::now() < until {
         if right(&stand(workers).await?) {
@@ -117,7 +118,7 @@ async fn come(workers: &mut [Worker], limit: Duration, right: impl Fn(&[Standing
 }
 
 /// All partitions are given out, and each member has at least so many.
-fn spread(partitions: i32, least: usize) -> impl Fn(&[Standing]) -> bool {
+pub fn spread(partitions: i32, least: usize) -> impl Fn(&[Standing]) -> bool {
     move |all| {
         let sum: usize = all.iter().map(|one| one.partitions).sum();
         sum == partitions as usize && all.iter().all(|one| one.partitions >= least)
@@ -125,7 +126,7 @@ fn spread(partitions: i32, least: usize) -> impl Fn(&[Standing]) -> bool {
 }
 
 /// Lets them join, and waits until each has a partition.
-async fn gather(scene: &Scene, workers: &mut [Worker], joins: &[Join]) -> Result<()> {
+pub async fn gather(scene: &Scene, workers: &mut [Worker], joins: &[Join]) -> Result<()> {
     for (worker, join) in workers.iter_mut().zip(joins) {
         worker.ask::<()>(&Order::Join(join.clone())).await?;
     }

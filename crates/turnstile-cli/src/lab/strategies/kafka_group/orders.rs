@@ -34,8 +34,28 @@ pub struct Join {
     pub session_ms: u64,
     /// A fault: it takes poison records for done.
     pub swallow: bool,
+    /// kafka-mt-consumer, and how.
+    pub lanes: Option<Lanes>,
     /// Not kafka-group, but a consumer of our own with a fault.
     pub fault: Option<Fault>,
+}
+
+/// How a member with many workers goes about it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lanes {
+    pub order: LaneOrder,
+    /// Bytes of its commits' metadata.
+    pub metadata: usize,
+    /// The key whose records it never gets done.
+    pub hangs_at: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneOrder {
+    Key,
+    Partition,
+    Unordered,
 }
 
 /// A guard that a consumer lacks.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::orders::{Join, Left, Order};
+use super::orders::{Join, Lanes, Left, Order};
 use super::{PARTITIONS, come, gather, join};
 use crate::lab::crew::Worker;
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
@@ -21,7 +21,7 @@ const IN_HAND: u64 = 10_000;
 const PACED: u64 = 1000;
 
 /// Records without an end, and handlers with nothing to do.
-pub async fn throughput(trial: &Trial<'_>, records: &mut Records) -> Result<()> {
+pub async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<()> {
     let scene = trial.scene("full", PARTITIONS).await?;
     trial.phase("speed: filling a topic");
     let begun = Instant::now();
@@ -32,7 +32,7 @@ pub async fn throughput(trial: &Trial<'_>, records: &mut Records) -> Result<()> 
     }
     trial.phase(&format!("speed: {PROCESSES} processes, {PARTITIONS} partitions, {produced} records of 100 bytes"));
     let skip = (IN_HAND * PARTITIONS as u64).min(produced / 4) / u64::from(PROCESSES);
-    let mut workers = members(&scene, true).await?;
+    let mut workers = members(&scene, true, lanes).await?;
     for worker in &mut workers {
         worker.ask::<()>(&Order::Go { skip }).await?;
     }
@@ -47,10 +47,10 @@ pub async fn throughput(trial: &Trial<'_>, records: &mut Records) -> Result<()> 
 }
 
 /// A steady pace, far below what it could be.
-pub async fn latency(trial: &Trial<'_>, records: &mut Records) -> Result<Latency> {
+pub async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Latency> {
     trial.phase(&format!("latency: {PACED} records a second, {:?}", trial.lab.time));
     let scene = trial.scene("paced", PARTITIONS).await?;
-    let workers = members(&scene, false).await?;
+    let workers = members(&scene, false, lanes).await?;
     let producer = scene.producer(Pace { per_second: PACED, poison: None, recorded: false })?;
     sleep(trial.lab.time).await;
     let produced = producer.end()?.records;
@@ -63,9 +63,10 @@ pub async fn latency(trial: &Trial<'_>, records: &mut Records) -> Result<Latency
     Ok(times)
 }
 
-async fn members(scene: &Scene, gated: bool) -> Result<Vec<Worker>> {
+async fn members(scene: &Scene, gated: bool, lanes: Option<&Lanes>) -> Result<Vec<Worker>> {
     let mut workers = scene.workers(PROCESSES).await?;
-    let plain = |number| Join { work_ms: 0, recorded: false, gated, ..join(scene, number, None) };
+    let plain =
+        |number| Join { work_ms: 0, recorded: false, gated, lanes: lanes.cloned(), ..join(scene, number, None) };
     let joins: Vec<_> = (0..PROCESSES).map(plain).collect();
     gather(scene, &mut workers, &joins).await?;
     Ok(workers)

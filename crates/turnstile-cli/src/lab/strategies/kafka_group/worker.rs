@@ -10,12 +10,13 @@ use kafka_group::{
     AtLimit, Attempt, Backoff, CommitPolicy, GroupBuilder, Handler, Membership, Outcome, Record, Report, RetryPolicy,
     RunError, Shutdown, Start, StartAt, Status,
 };
+use kafka_mt_consumer::ParallelBuilder;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use turnstile_testkit::history::{History, How, Place, Recorder};
 
-use super::orders::{Join, Left, Order, Standing};
+use super::orders::{Join, LaneOrder, Left, Order, Standing};
 use super::raw::Raw;
 use crate::lab::clock;
 use crate::lab::crew::WorkerArgs;
@@ -81,6 +82,7 @@ impl Member {
             recorder,
             work: Duration::from_millis(join.work_ms),
             swallow: join.swallow,
+            hangs_at: join.lanes.as_ref().and_then(|lanes| lanes.hangs_at.clone()),
             gate: watch::Sender::new(!join.gated),
             tally: Mutex::default(),
         });
@@ -89,16 +91,26 @@ impl Member {
             return Ok(Self { desk, run: Run::Raw(raw) });
         }
         let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
+        let metadata = join.lanes.as_ref().map_or(4096, |lanes| lanes.metadata);
         let mut builder = GroupBuilder::new(brokers, &join.group, [&join.topic], start)
             .session_timeout(Duration::from_millis(join.session_ms))
-            .commits(CommitPolicy::at_the_end().every(COMMIT_EACH))
+            .commits(CommitPolicy::at_the_end().every(COMMIT_EACH).metadata_limit(metadata))
             .option("client.id", &join.who);
         if let Some(topic) = &join.dead_letters {
             let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(10));
             builder =
                 builder.dead_letters(topic).retries(RetryPolicy::new(ATTEMPTS, AtLimit::DeadLetter).backoff(backoff));
         }
-        let member = builder.handler(Desked(desk.clone()))?;
+        let member = match join.lanes.map(|lanes| lanes.order) {
+            None => builder.handler(Desked(desk.clone()))?,
+            Some(order) => ParallelBuilder::new(builder)
+                .order(match order {
+                    LaneOrder::Key => kafka_mt_consumer::Order::default(),
+                    LaneOrder::Partition => kafka_mt_consumer::Order::Partition,
+                    LaneOrder::Unordered => kafka_mt_consumer::Order::Unordered,
+                })
+                .handler(Desked(desk.clone()))?,
+        };
         let (status, shutdown) = (member.status(), Shutdown::new(LEAVING));
         let run = Some(tokio::spawn(member.run(shutdown.clone())));
         Ok(Self { desk, run: Run::Ours { status, shutdown, run } })
@@ -141,6 +153,7 @@ pub struct Desk {
     recorder: Option<Recorder>,
     pub work: Duration,
     swallow: bool,
+    hangs_at: Option<String>,
     gate: watch::Sender<bool>,
     tally: Mutex<Tally>,
 }
@@ -190,6 +203,9 @@ impl Desk {
         };
         if !self.work.is_zero() {
             tokio::time::sleep(self.work).await;
+        }
+        if self.hangs_at.is_some() && key == self.hangs_at.as_deref() {
+            std::future::pending::<()>().await;
         }
         if key == Some(POISON) {
             if let Some(working) = begun.0 {

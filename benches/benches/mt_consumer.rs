@@ -1,0 +1,146 @@
+//! `cargo bench -p turnstile-benches --bench mt_consumer -- [--json] [--only ID]`: kafka-mt-consumer, beside bare rdkafka by
+//! turns, or beside what the work alone allows.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use turnstile_benches::consume::{Keys, Read, Topic};
+use turnstile_benches::parallel::{p99, redone, victim, waits};
+use turnstile_benches::report::{Aim, Row};
+use turnstile_benches::rounds::{Compared, alone, by_turns, compare};
+use turnstile_benches::runtime;
+use turnstile_testkit::kafka::Kafka;
+
+const RECORDS: &str = "mt-consumer/records";
+const CPU: &str = "mt-consumer/cpu";
+const WORK: [(&str, u64, Keys, u64); 4] = [
+    ("mt-consumer/1ms", 1, EVEN, 600_000),
+    ("mt-consumer/1ms/zipf", 1, ZIPF, 20_000),
+    ("mt-consumer/10ms", 10, EVEN, 200_000),
+    ("mt-consumer/10ms/zipf", 10, ZIPF, 3_000),
+];
+const SLOW_KEY: &str = "mt-consumer/slow-key-p99";
+const REDONE: &str = "mt-consumer/redone";
+const IDS: [&str; 8] = [RECORDS, CPU, WORK[0].0, WORK[1].0, WORK[2].0, WORK[3].0, SLOW_KEY, REDONE];
+
+const EVEN: Keys = Keys::Even(10_000);
+const ZIPF: Keys = Keys::Zipf(10_000);
+const IN_FLIGHT: usize = 1000;
+
+/// Ours and the raw client by turns in one run: a table, or JSON.
+#[derive(Parser)]
+struct Args {
+    /// One JSON object a line instead of the table.
+    #[arg(long)]
+    json: bool,
+    /// These pairs only: an id, or its beginning.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Just to see that it works: the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// How many records the topic has that each round reads.
+    #[arg(long, value_name = "N")]
+    records: Option<u64>,
+    /// How many rounds each pair has.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Reads the topic once by key, with this many milliseconds of work, and ends: for a profiler.
+    #[arg(long, value_name = "MS")]
+    once: Option<u64>,
+    /// For itself: a process that is to be killed.
+    #[arg(long, hide = true, num_args = 3)]
+    victim: Option<Vec<String>>,
+    /// Said by cargo bench; without it (cargo test) only `--quick` is done.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime = runtime()?;
+    if let Some(told) = args.victim {
+        return match told.try_into() {
+            Ok(told) => runtime.block_on(victim(told)),
+            Err(told) => bail!("brokers, topic and group, and not {told:?}"),
+        };
+    }
+    let quick = args.quick || !args.bench;
+    let records = args.records.unwrap_or(if quick { 20_000 } else { 1_000_000 });
+    let rounds = args.rounds.unwrap_or(if quick { 1 } else { 7 });
+    if let Some(work) = args.once {
+        return runtime.block_on(async {
+            let topic = Topic::fill(records, EVEN).await?;
+            let work = (work > 0).then(|| Duration::from_millis(work));
+            let Read { rate, cpu } = topic.by_key(work, IN_FLIGHT).await?;
+            println!("{} records: {rate:.0} a second, {cpu:.3} s of processor time a million", topic.records());
+            Ok(())
+        });
+    }
+    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
+    if !IDS.iter().any(|id| wanted(id)) {
+        bail!("there is no such pair: choose from {}", IDS.join(", "));
+    }
+    if !args.json {
+        println!("medians of rounds taken by turns; records of 100 bytes, 10,000 keys\n\n{}", Row::head());
+    }
+    runtime.block_on(measure(quick, records, rounds, wanted, |row| {
+        println!("{}", if args.json { row.json()? } else { row.line() });
+        Ok(())
+    }))
+}
+
+async fn measure(
+    quick: bool,
+    records: u64,
+    rounds: usize,
+    wanted: impl Fn(&str) -> bool,
+    mut show: impl FnMut(Row) -> Result<()>,
+) -> Result<()> {
+    if wanted(RECORDS) || wanted(CPU) {
+        let topic = Topic::fill(records, EVEN).await?;
+        let ours = async || topic.by_key(None, IN_FLIGHT).await;
+        let reads = by_turns(rounds, ours, async || topic.raw().await).await?;
+        let compared = |part: fn(&Read) -> f64| {
+            Compared::of(&reads.iter().map(|(ours, raw)| (part(ours), part(raw))).collect::<Vec<_>>())
+        };
+        show(Row::compared(RECORDS, "records/s", Aim::RatioAtLeast(0.8), compared(|read| read.rate)))?;
+        show(Row::compared(CPU, "s/million", Aim::RatioAtMost(1.5), compared(|read| read.cpu)))?;
+    }
+    for (id, millis, keys, records) in WORK.into_iter().filter(|(id, ..)| wanted(id)) {
+        let (time, records) = (Duration::from_millis(millis), if quick { records / 100 } else { records });
+        let topic = Topic::fill(records, keys).await?;
+        let of_work = (IN_FLIGHT as f64).min(1.0 / keys.hottest()) / time.as_secs_f64();
+        let (mut timers, rounds) = (f64::MAX, rounds.min(5));
+        let ours = async || Ok(topic.by_key(Some(time), IN_FLIGHT).await?.rate);
+        let ideal = async || {
+            timers = waits(time, IN_FLIGHT).await.min(1.0 / keys.hottest() * waits(time, 1).await);
+            Ok(topic.raw().await?.rate.min(of_work))
+        };
+        let compared = compare(rounds, ours, ideal).await?;
+        let note = format!("tokio's timers alone: {timers:.0}");
+        show(Row::compared(id, "records/s", Aim::IdealAtLeast(0.9), compared).and(&note))?;
+    }
+    if ![SLOW_KEY, REDONE].into_iter().any(&wanted) {
+        return Ok(());
+    }
+    let server = Kafka::builder().for_measuring().start().await?;
+    if wanted(SLOW_KEY) {
+        let slow = async || p99(&server, Some(Duration::from_millis(100))).await;
+        let compared = compare(rounds, slow, async || p99(&server, None).await).await?;
+        show(Row::compared(SLOW_KEY, "ms", Aim::RatioAtMost(1.2), compared))?;
+    }
+    if wanted(REDONE) {
+        let mut left = 0;
+        let again = async || {
+            let (again, not_done) = redone(&server).await?;
+            left = not_done;
+            Ok(again)
+        };
+        let again = alone(rounds.min(3), again).await?;
+        let note = format!("{left} that were not done, as they should");
+        show(Row::alone(REDONE, "records", Aim::AtMost(0.0), again).only_if(left == 100, note))?;
+    }
+    Ok(())
+}

@@ -50,6 +50,13 @@ pub(crate) async fn run<W: Work>(partition: Registered<W>, lead: Box<Lead>, seat
     let mut leads = Some(lead);
     let mut follows: Option<Record> = None;
     if let Some(lead) = &mut leads {
+        // The first of all has nothing to do yet, and so no seat.
+        if !seat.is_taken() {
+            if !Box::pin(lead.fetch()).await {
+                return;
+            }
+            seat.back().await;
+        }
         lead.begin();
     }
     loop {
@@ -89,7 +96,8 @@ pub(crate) async fn run<W: Work>(partition: Registered<W>, lead: Box<Lead>, seat
             Box::pin(rest(&partition, &mut leads, &seat, wait)).await;
         }
         // Time may have passed.
-        if !partition.slot().is_ours() && !Box::pin(wait_until_ours(&partition, &mut leads)).await {
+        let paused = shared.batches.is_some() || shared.rate.is_some();
+        if paused && !partition.slot().is_ours() && !Box::pin(wait_until_ours(&partition, &mut leads)).await {
             return;
         }
         let slow = !in_order && leads.is_some() && partition.slow.load(Ordering::Relaxed);

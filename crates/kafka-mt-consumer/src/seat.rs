@@ -17,6 +17,11 @@ impl LaneSeat {
     pub(crate) fn new(limit: Arc<Limit>, permit: Option<Permit>) -> Self {
         Self { limit, permit: Mutex::new(permit) }
     }
+
+    /// Whether it counts now.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.permit.lock().is_some()
+    }
 }
 
 impl Seat for LaneSeat {
@@ -28,7 +33,7 @@ impl Seat for LaneSeat {
 
     /// Goes on when it is its turn, by the order of asking. At once, if the seat was not left.
     async fn back(&self) {
-        if self.permit.lock().is_some() {
+        if self.is_taken() {
             return;
         }
         let permit = match Limit::take(&self.limit) {

@@ -3,8 +3,8 @@
 pub mod consume;
 pub mod held;
 pub mod offsets;
-pub mod peers;
 pub mod parallel;
+pub mod peers;
 pub mod raw;
 pub mod redis_lock;
 pub mod redlock;

@@ -64,7 +64,10 @@ impl Keys {
                         sum
                     })
                     .collect();
-                let key = |_| sums.partition_point(|below| *below < rand::random_range(0.0..sum)) as u64;
+                let key = |_| {
+                    let drawn = rand::random_range(0.0..sum);
+                    sums.partition_point(|below| *below < drawn) as u64
+                };
                 (0..records).map(key).collect()
             }
         }

@@ -13,7 +13,8 @@ use anyhow::{Result, anyhow};
 use async_trait::async_trait;
 use kafka_mt_consumer::kafka_group::Trouble;
 use kafka_mt_consumer::{
-    Amount, AtLimit, Attempt, CommitPolicy, Handler, Outcome, ParallelBuilder, Record, RetryPolicy, StallReason,
+    Amount, AtLimit, Attempt, CommitPolicy, GroupBuilder, Handler, Outcome, ParallelBuilder, Record, RetryPolicy,
+    StallReason, Status,
 };
 use support::{Log, Running, group, keyed, parallel, quickly, topic};
 use turnstile_testkit::unique;
@@ -172,24 +173,49 @@ async fn a_halted_key_stands_alone_and_is_told_with_its_error() -> Result<()> {
     Ok(())
 }
 
+/// How much is in hand of 20,000 records of keys that hang: once all partitions rest, or all is there.
+async fn in_hand(partitions: i32, change: impl FnOnce(GroupBuilder) -> GroupBuilder) -> Result<Amount> {
+    let (kafka, topic, name) = topic(partitions).await?;
+    for partition in 0..partitions {
+        let of_one_key = (0..20_000 / partitions).map(|_| ("k3", [b'v'; 98]));
+        kafka.produce(&topic, Some(partition), of_one_key).await?;
+    }
+    let member = ParallelBuilder::new(change(group(&kafka, &name, &topic)));
+    let stuck = Stuck { log: Log::default(), key: b"k3", how: hangs };
+    let mut running = Running::start_with(member.handler(stuck)?, Duration::from_secs(1));
+    let sum = |status: &Status| {
+        let all = status.partitions.iter().map(|one| one.in_hand);
+        all.fold(Amount { records: 0, bytes: 0 }, |sum, one| Amount {
+            records: sum.records + one.records,
+            bytes: sum.bytes + one.bytes,
+        })
+    };
+    let status = running.until(|status| {
+        let rest = status.partitions.iter().filter(|one| one.paused).count() == partitions as usize;
+        rest || sum(status).records == 20_000
+    });
+    let sum = sum(&status.await?);
+    running.end().await?;
+    Ok(sum)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_behind_a_stuck_key_is_bounded_by_count_and_bytes() -> Result<()> {
-    for (records, bytes) in [(50, 1 << 20), (1 << 20, 5000)] {
-        let (kafka, topic, name) = topic(1).await?;
-        let of_one_key = (0..20_000).map(|_| ("k3", [b'v'; 98]));
-        kafka.produce(&topic, None, of_one_key).await?;
-        let log = Log::default();
-        let budget = Amount { records, bytes };
-        let member = ParallelBuilder::new(group(&kafka, &name, &topic).budget(budget));
-        let mut running = Running::start_with(
-            member.handler(Stuck { log: log.clone(), key: b"k3", how: hangs })?,
-            Duration::from_secs(1),
-        );
-        let status = running.until(|status| status.partitions.iter().any(|one| one.paused)).await?;
-        let held = status.partitions[0].in_hand;
+    for (records, bytes) in [(50, 1 << 30), (1 << 20, 5000)] {
+        let held = in_hand(1, |group| group.budget(Amount { records, bytes })).await?;
         // By a batch more.
         assert!(held.records <= 50 + 1024 && held.bytes <= (50 + 1024) * 100, "{held:?}");
-        running.end().await?;
     }
+    let without = in_hand(1, |group| group.budget(Amount { records: 1 << 20, bytes: 1 << 30 })).await?;
+    assert_eq!(without.records, 20_000, "without a bound all of it waits in memory");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_all_partitions_together_is_bounded() -> Result<()> {
+    let held = in_hand(4, |group| group.total_budget(Amount { records: 100, bytes: 1 << 30 })).await?;
+    assert!(held.records <= 100 + 4 * 1024, "{held:?}");
+    let without = in_hand(4, |group| group).await?;
+    assert_eq!(without.records, 20_000);
     Ok(())
 }

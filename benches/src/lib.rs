@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod consume;
+pub mod copy;
 pub mod held;
 pub mod offsets;
 pub mod parallel;

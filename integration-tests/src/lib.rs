@@ -2,6 +2,7 @@
 
 #[cfg(any(test, doctest))]
 mod book;
+pub mod copies;
 mod crowd;
 mod jobs;
 pub mod kafka;

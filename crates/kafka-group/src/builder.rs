@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_offsets::{CommitPolicy, Start, StartAt};
+use kafka_offsets::{CommitPolicy, Delivery, Start, StartAt};
 use rdkafka::ClientConfig;
 use turnstile_core::{AtLimit, Handler, RetryPolicy};
 
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, SetAside};
 use crate::error::ConfigError;
 use crate::in_order::InOrder;
 use crate::member::Member;
@@ -38,29 +38,59 @@ pub struct GroupBuilder {
     pub(crate) settings: Settings,
     options: BTreeMap<String, String>,
     retries: Option<RetryPolicy>,
+    set_aside: Option<Arc<dyn SetAside>>,
 }
 
-/// What the polling thread needs to know.
+/// How a member is set up, as the polling thread needs to know it.
 #[derive(Clone)]
-pub(crate) struct Settings {
+#[non_exhaustive]
+pub struct Settings {
+    /// The brokers' addresses.
     pub brokers: String,
+    /// The group.
     pub group: Arc<str>,
+    /// What it reads.
     pub topics: Vec<Arc<str>>,
+    /// Where it begins.
     pub start: Start,
+    /// How members agree.
     pub protocol: Protocol,
+    /// Its static membership.
     pub instance: Option<String>,
+    /// See [`GroupBuilder::max_poll_interval`].
     pub max_poll_interval: Duration,
+    /// See [`GroupBuilder::session_timeout`].
     pub session_timeout: Duration,
+    /// When it commits.
     pub commits: CommitPolicy,
+    /// See [`GroupBuilder::drain_limit`].
     pub drain_limit: Duration,
+    /// See [`GroupBuilder::budget`].
     pub budget: Amount,
+    /// See [`GroupBuilder::total_budget`].
     pub total_budget: Option<Amount>,
+    /// Whether records have their headers.
     pub headers: bool,
+    /// The topic for dead letters.
     pub dead_letters: Option<Arc<str>>,
+    /// See [`GroupBuilder::stalled_after`].
     pub stalled_after: Duration,
+    /// See [`GroupBuilder::connect_limit`].
     pub connect_limit: Duration,
     /// For librdkafka.
-    pub client: ClientConfig,
+    pub(crate) client: ClientConfig,
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without the options, of which one may be a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { brokers, group, topics, .. } = self;
+        f.debug_struct("Settings")
+            .field("brokers", brokers)
+            .field("group", group)
+            .field("topics", topics)
+            .finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for GroupBuilder {
@@ -97,6 +127,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("statistics.interval.ms", "the watchdog needs the statistics each second"),
 ];
 
+/// And why not where offsets are committed in transactions.
+const READ_UNCOMMITTED: &str =
+    "it would read what transactions that were aborted have left, and offsets of such that are not over";
+
 impl GroupBuilder {
     /// A member of `group` that works on `topics`, found by `brokers` (`host:port`, more separated by commas). `start`
     /// says where to begin where nothing is committed, and where to go on when the committed offset is gone.
@@ -125,7 +159,7 @@ impl GroupBuilder {
             connect_limit: Duration::from_secs(10),
             client: ClientConfig::new(),
         };
-        Self { settings, options: BTreeMap::new(), retries: None }
+        Self { settings, options: BTreeMap::new(), retries: None, set_aside: None }
     }
 
     /// How members agree on who has which partition. By default [`Protocol::Cooperative`].
@@ -210,6 +244,19 @@ impl GroupBuilder {
         self
     }
 
+    /// Records that cannot be handled are set aside by this instead of a producer of this crate's own; the topic for
+    /// [`dead_letters`](Self::dead_letters) is still to be named.
+    pub fn set_aside_by(mut self, other: Arc<dyn SetAside>) -> Self {
+        self.set_aside = Some(other);
+        self
+    }
+
+    /// How the member is set up so far.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// After how long without progress a partition with something to do is reported. By default 30 s.
     pub const fn stalled_after(mut self, limit: Duration) -> Self {
         self.settings.stalled_after = limit;
@@ -255,15 +302,15 @@ impl GroupBuilder {
                 "records are to be set aside at the limit of attempts, and there is no topic for that: name one by `dead_letters`, or choose `AtLimit::Halt`",
             ));
         }
-        let dead_letters = settings
-            .dead_letters
-            .as_ref()
-            .map(|topic| DeadLetters::new(self.producer(), topic, &settings.group).map_err(ConfigError::Client));
+        let topic = settings.dead_letters.as_ref().filter(|_| self.set_aside.is_none());
+        let dead_letters =
+            topic.map(|topic| DeadLetters::new(self.connection(), topic, &settings.group).map_err(ConfigError::Client));
         let dead_letters = dead_letters.transpose()?;
+        let set_aside = dead_letters.clone().map(|ours| Arc::new(ours) as Arc<dyn SetAside>).or(self.set_aside);
         // Finds mistakes in options now, and not in the run.
         settings.client.create_native_config().map_err(ConfigError::Client)?;
         let counts = Arc::new(Counts::default());
-        let worker = Worker::new(handler, retries, dead_letters.clone(), counts.clone());
+        let worker = Worker::new(handler, retries, set_aside, counts.clone());
         Ok(Member::new(self.settings, Box::new(scheduler(worker)), counts, dead_letters))
     }
 
@@ -274,6 +321,12 @@ impl GroupBuilder {
             }
         }
         let settings = &self.settings;
+        if settings.commits.delivered() == Delivery::Transactional
+            && let Some(value) = self.options.get("isolation.level").filter(|level| *level != "read_committed")
+        {
+            let (key, value) = ("isolation.level".to_owned(), value.clone());
+            return Err(ConfigError::Refused { key, value, reason: READ_UNCOMMITTED });
+        }
         let empty = |name: &Arc<str>| name.is_empty();
         if settings.topics.is_empty() || settings.topics.iter().chain(&settings.dead_letters).any(empty) {
             return Err(ConfigError::Invalid("a member needs at least one topic, and no topic is without a name"));
@@ -353,8 +406,9 @@ impl GroupBuilder {
         client
     }
 
-    /// The options of the connection, for a producer.
-    fn producer(&self) -> ClientConfig {
+    /// The options of the connection, for a producer that goes with the member.
+    #[must_use]
+    pub fn connection(&self) -> ClientConfig {
         let mut producer = ClientConfig::new();
         producer.set("bootstrap.servers", &self.settings.brokers);
         // Whether a letter is too large is for the brokers to say.

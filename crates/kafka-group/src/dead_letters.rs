@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
@@ -28,10 +29,57 @@ pub mod header {
     pub const ATTEMPTS: &str = "turnstile.attempts";
     /// The last error with its causes, as text.
     pub const ERROR: &str = "turnstile.error";
+
+    /// The longest error text that goes into a header, in bytes.
+    const ERROR_LIMIT: usize = 4096;
+
+    /// All of them, for this record.
+    #[must_use]
+    pub fn of(
+        record: &crate::Record,
+        group: &str,
+        attempts: u32,
+        error: &anyhow::Error,
+    ) -> [(&'static str, String); 6] {
+        let mut text = format!("{error:#}");
+        while text.len() > ERROR_LIMIT {
+            text.pop();
+        }
+        [
+            (TOPIC, record.topic().to_string()),
+            (PARTITION, record.partition().to_string()),
+            (OFFSET, record.offset().to_string()),
+            (GROUP, group.to_owned()),
+            (ATTEMPTS, attempts.to_string()),
+            (ERROR, text),
+        ]
+    }
 }
 
-/// The longest error text that goes into a header, in bytes.
-const ERROR_LIMIT: usize = 4096;
+/// Sets records aside that cannot be handled: a topic of dead letters, or a way of one's own
+/// ([`GroupBuilder::set_aside_by`](crate::GroupBuilder::set_aside_by)).
+#[async_trait]
+pub trait SetAside: Send + Sync + 'static {
+    /// Where they go, for logs.
+    fn topic(&self) -> &str;
+
+    /// Sets one aside; it counts as done once this has returned well. Otherwise this is called again, after a while.
+    ///
+    /// # Errors
+    /// When it could not be set aside.
+    async fn set_aside(&self, record: &Record, attempts: u32, error: &anyhow::Error) -> Result<()>;
+}
+
+#[async_trait]
+impl SetAside for DeadLetters {
+    fn topic(&self) -> &str {
+        self.topic()
+    }
+
+    async fn set_aside(&self, record: &Record, attempts: u32, error: &anyhow::Error) -> Result<()> {
+        self.send(record, attempts, error).await
+    }
+}
 
 /// Sends records to a dead-letter topic. A record counts as set aside once all in-sync replicas have it.
 #[derive(Clone)]
@@ -87,24 +135,12 @@ impl DeadLetters {
     /// # Errors
     /// When the brokers did not take it within the producer's `message.timeout.ms`, or refused it.
     pub async fn send(&self, record: &Record, attempts: u32, error: &anyhow::Error) -> Result<()> {
-        let mut text = format!("{error:#}");
-        while text.len() > ERROR_LIMIT {
-            text.pop();
-        }
         let mut headers = OwnedHeaders::new();
         for (key, value) in record.headers() {
             headers = headers.insert(Header { key, value });
         }
-        let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
-        for (key, value) in [
-            (header::TOPIC, &**record.topic()),
-            (header::PARTITION, &partition),
-            (header::OFFSET, &offset),
-            (header::GROUP, &self.group),
-            (header::ATTEMPTS, &attempts.to_string()),
-            (header::ERROR, &text),
-        ] {
-            headers = headers.insert(Header { key, value: Some(value) });
+        for (key, value) in header::of(record, &self.group, attempts, error) {
+            headers = headers.insert(Header { key, value: Some(&value) });
         }
         let (report, reported) = oneshot::channel();
         let mut letter = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.topic, Box::new(report)).headers(headers);

@@ -14,8 +14,9 @@ mod slot;
 mod status;
 mod work;
 
-pub use builder::{GroupBuilder, Protocol};
-pub use dead_letters::{DeadLetters, header};
+pub use builder::{GroupBuilder, Protocol, Settings};
+pub use dead_letters::{DeadLetters, SetAside, header};
+pub use engine::log;
 pub use error::{ConfigError, RunError};
 pub use kafka_offsets::{CommitPolicy, Delivery, Epoch, Start, StartAt};
 pub use member::Member;

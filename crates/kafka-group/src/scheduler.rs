@@ -61,6 +61,7 @@ pub(crate) enum Ask {
     Commit,
     Pause(Arc<Slot>, bool),
     Rewind(Arc<Slot>),
+    Reload(Vec<Arc<Slot>>),
     GroupMetadata(oneshot::Sender<Metadata>),
     Stop(anyhow::Error),
 }
@@ -105,19 +106,36 @@ impl Control {
         self.ask(Ask::Rewind(slot.clone()));
     }
 
+    /// Closes the slots and begins their partitions again where the group has committed, whatever was done here: for those
+    /// who commit in transactions, and do not know what became of one.
+    pub fn reload(&self, slots: Vec<Arc<Slot>>) {
+        // At once, so that nothing that comes late counts.
+        slots.iter().for_each(|slot| _ = slot.close());
+        self.ask(Ask::Reload(slots));
+    }
+
     /// Ends the run in an orderly way because of this error, which its report will have.
     pub fn stop(&self, error: anyhow::Error) {
         self.ask(Ask::Stop(error));
     }
 
-    /// This member as the group knows it, for [`send_offsets_to_transaction`]; `None` when the run is over or there is
-    /// no membership.
+    /// This member as the group knows it, for [`send_offsets_to_transaction`]; `None` when the run is over, or there is no
+    /// membership or it was just lost. It is good for those slots that are open after it was given: brokers refuse it once the
+    /// group has given their partitions to others.
     ///
     /// [`send_offsets_to_transaction`]: rdkafka::producer::Producer::send_offsets_to_transaction
     pub async fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::GroupMetadata(answer));
         answered.await.ok().map(|Metadata(metadata)| metadata)
+    }
+
+    /// The same for a thread that may block, which is none of the runtime's.
+    #[must_use]
+    pub fn group_metadata_blocking(&self) -> Option<ConsumerGroupMetadata> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::GroupMetadata(answer));
+        answered.blocking_recv().ok().map(|Metadata(metadata)| metadata)
     }
 
     fn ask(&self, ask: Ask) {
@@ -129,6 +147,21 @@ impl Control {
 
     pub(crate) fn take(&self) -> Vec<Ask> {
         self.asked.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Who asks for the group's metadata; all else that was asked waits.
+    pub(crate) fn take_introductions(&self) -> Vec<oneshot::Sender<Metadata>> {
+        let mut asked = self.asked.lock();
+        let Some(all) = &mut *asked else { return Vec::new() };
+        let (mut introductions, mut rest) = (Vec::new(), Vec::new());
+        for ask in all.drain(..) {
+            match ask {
+                Ask::GroupMetadata(answer) => introductions.push(answer),
+                other => rest.push(other),
+            }
+        }
+        *all = rest;
+        introductions
     }
 
     /// The run is over.

@@ -33,6 +33,8 @@ pub struct Slot {
     done_bytes: AtomicU64,
     /// Somebody waits for less to be in hand.
     waited_for: AtomicBool,
+    /// What the group has committed, where somebody else than the polling thread does; negative if nothing.
+    committed: AtomicI64,
     books: Mutex<Books>,
     draining: CancellationToken,
     cancelled: CancellationToken,
@@ -104,6 +106,7 @@ impl Slot {
             done_below: AtomicI64::new(-1),
             done_bytes: AtomicU64::new(0),
             waited_for: AtomicBool::new(false),
+            committed: AtomicI64::new(-1),
             books: Mutex::new(Books {
                 done_below: -1,
                 done_bytes: 0,
@@ -247,6 +250,23 @@ impl Slot {
             drop(books);
             self.pulse.wake();
         }
+    }
+
+    /// Whether the group had committed nothing for its partition: then where it begins is to be written down by whoever
+    /// commits, so that it is not lost with this member where it begins at the end. For those who commit in transactions.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.committed.load(Ordering::Relaxed) < 0
+    }
+
+    /// Notes what was committed in a transaction.
+    pub fn note_committed(&self, offset: i64) {
+        self.committed.store(offset, Ordering::Relaxed);
+    }
+
+    /// What was, if anything.
+    pub(crate) fn committed(&self) -> Option<i64> {
+        Some(self.committed.load(Ordering::Relaxed)).filter(|offset| *offset >= 0)
     }
 
     /// Fires when the slot is being revoked or the run ends: begin nothing more, and do not wait for another attempt.

@@ -170,6 +170,13 @@ pub enum Trouble {
         /// What the brokers said.
         error: Arc<str>,
     },
+    /// It is done, and its transaction is not committed yet.
+    Transaction {
+        /// The record's offset.
+        offset: i64,
+        /// Why not.
+        error: Arc<str>,
+    },
     /// It stopped at a record, for someone to look. Restarting the member, or another's taking over, tries it again.
     Halted {
         /// The record's offset.
@@ -186,6 +193,7 @@ impl fmt::Display for Trouble {
                 write!(f, "offset {offset} is to be tried again; {failed} attempts failed, the last with: {error}")
             }
             Self::DeadLetter { offset, error } => write!(f, "offset {offset} cannot be set aside: {error}"),
+            Self::Transaction { offset, error } => write!(f, "offset {offset} is not committed: {error}"),
             Self::Halted { offset, error } => write!(f, "halted at offset {offset}: {error}"),
         }
     }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tracing::{Instrument, debug_span, info, warn};
 use turnstile_core::{AtLimit, Attempt, Backoff, Handler, Outcome, RetryPolicy};
 
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::SetAside;
 use crate::record::{Record, Records};
 use crate::scheduler::Control;
 use crate::slot::Slot;
@@ -25,7 +25,7 @@ use crate::status::Trouble;
 pub struct Worker<H> {
     handler: H,
     retries: RetryPolicy,
-    dead_letters: Option<DeadLetters>,
+    dead_letters: Option<Arc<dyn SetAside>>,
     counts: Arc<Counts>,
 }
 
@@ -80,7 +80,7 @@ impl<H: Handler<Record>> Worker<H> {
     pub(crate) const fn new(
         handler: H,
         retries: RetryPolicy,
-        dead_letters: Option<DeadLetters>,
+        dead_letters: Option<Arc<dyn SetAside>>,
         counts: Arc<Counts>,
     ) -> Self {
         Self { handler, retries, dead_letters, counts }
@@ -221,7 +221,7 @@ impl<H: Handler<Record>> Worker<H> {
         let mut delays = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).delays();
         loop {
             let sent = tokio::select! {
-                sent = dead_letters.send(record, attempts.get(), &error) => sent,
+                sent = dead_letters.set_aside(record, attempts.get(), &error) => sent,
                 () = slot.abandoned().cancelled() => return Settled::HandedBack,
             };
             let Err(refused) = sent else { break };

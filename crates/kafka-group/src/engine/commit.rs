@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use kafka_offsets::Commit;
+use kafka_offsets::{Commit, Delivery};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
@@ -42,13 +42,13 @@ impl Engine {
             // first commit, would begin at a later end.
             let at = if all {
                 Some(now)
-            } else if !ours.committed {
+            } else if !ours.committed && self.writes_down() {
                 Some(ours.written_from)
             } else {
                 ours.slot.offsets(|tracker| ours.schedule.due_at(tracker)).flatten()
             };
             match at {
-                Some(at) if at <= now => offer(ours, now, &mut due),
+                Some(at) if at <= now => self.offer(ours, now, &mut due),
                 Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 None => {}
             }
@@ -71,7 +71,7 @@ impl Engine {
             let mut all = TopicPartitionList::new();
             let now = Instant::now();
             let is_theirs = |ours: &&mut Partition| slots.iter().any(|slot| Arc::ptr_eq(slot, &ours.slot));
-            state.partitions.iter_mut().filter(is_theirs).for_each(|ours| offer(ours, now, &mut all));
+            state.partitions.iter_mut().filter(is_theirs).for_each(|ours| self.offer(ours, now, &mut all));
             if all.count() == 0 {
                 return;
             }
@@ -120,6 +120,30 @@ impl Engine {
         self.note_commit(state, result);
     }
 
+    /// Whether it is for us to write down where a group begins: not if somebody else commits, who finds out by
+    /// [`Slot::is_new`].
+    fn writes_down(&self) -> bool {
+        self.settings.commits.delivered() != Delivery::Transactional
+    }
+
+    /// Puts what the partition has to commit on the list.
+    fn offer(&self, ours: &mut Partition, now: Instant, list: &mut TopicPartitionList) {
+        let Partition { slot, schedule, committed, .. } = ours;
+        let commit = slot.offsets(|tracker| {
+            // Nothing new, and nothing there at all: where it begins.
+            let first = || (!*committed && self.writes_down()).then(|| Commit::of(tracker, 0));
+            schedule.offer(now, tracker).or_else(first)
+        });
+        let Some(commit) = commit.flatten() else { return };
+        let mut of_it = list.add_partition(ours.slot.topic(), ours.slot.partition());
+        if of_it.set_offset(Offset::Offset(commit.offset)).is_ok() {
+            if !commit.metadata.text.is_empty() {
+                of_it.set_metadata(&commit.metadata.text);
+            }
+            ours.sent = Some(commit);
+        }
+    }
+
     /// What became of all that was sent.
     fn note_commit(&self, state: &mut State, result: KafkaResult<()>) {
         let now = Instant::now();
@@ -141,24 +165,6 @@ impl Engine {
             }
         };
         metric::of_group(name, &self.settings.group).increment(1);
-    }
-}
-
-/// Puts what the partition has to commit on the list.
-fn offer(ours: &mut Partition, now: Instant, list: &mut TopicPartitionList) {
-    let Partition { slot, schedule, committed, .. } = ours;
-    let commit = slot.offsets(|tracker| {
-        // Nothing new, and nothing there at all: where it begins.
-        schedule.offer(now, tracker).or_else(|| (!*committed).then(|| Commit::of(tracker, 0)))
-    });
-    let Some(commit) = commit.flatten() else { return };
-    let (topic, partition) = (ours.slot.topic(), ours.slot.partition());
-    let mut of_it = list.add_partition(topic, partition);
-    if of_it.set_offset(Offset::Offset(commit.offset)).is_ok() {
-        if !commit.metadata.text.is_empty() {
-            of_it.set_metadata(&commit.metadata.text);
-        }
-        ours.sent = Some(commit);
     }
 }
 

@@ -45,8 +45,9 @@ impl ConsumerContext for Context {
     }
 }
 
-/// librdkafka's own words, into `tracing`. It says much aloud that it mends by itself.
-pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+/// librdkafka's own words, into `tracing`: for the context of another client beside the member's. It says much aloud that
+/// it mends by itself.
+pub fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::warn!(target: "librdkafka", fac, message);

@@ -256,7 +256,23 @@ impl Engine {
     /// Closes the slot and fetches its partition again from `offset`, as a new one.
     pub(super) fn restart(&self, state: &mut State, consumer: &BaseConsumer<Context>, slot: &Arc<Slot>, offset: i64) {
         let Some(ours) = state.of(slot) else { return };
-        let (end, committed) = (ours.end, ours.committed);
+        let (end, committed, said) = (ours.end, ours.committed, ours.slot.committed());
+        let tracker = OffsetTracker::new(state.next_epoch(), offset);
+        let mut new = self.partition(slot.topic().clone(), slot.partition(), tracker, Instant::now());
+        (new.end, new.committed) = (end, committed);
+        said.into_iter().for_each(|offset| new.slot.note_committed(offset));
+        self.replace(state, consumer, slot, new);
+    }
+
+    /// Closes the slot, and fetches its partition again from where `new` begins.
+    pub(super) fn replace(
+        &self,
+        state: &mut State,
+        consumer: &BaseConsumer<Context>,
+        slot: &Arc<Slot>,
+        new: Partition,
+    ) {
+        let (Some(ours), Some(offset)) = (state.of(slot), new.slot.commit_point()) else { return };
         let mut from = TopicPartitionList::new();
         let resumed = if ours.paused || ours.held { consumer.resume(&list([slot])) } else { Ok(()) };
         let sought = resumed
@@ -267,9 +283,6 @@ impl Engine {
             return;
         }
         self.close(state, slot);
-        let tracker = OffsetTracker::new(state.next_epoch(), offset);
-        let mut new = self.partition(slot.topic().clone(), slot.partition(), tracker, Instant::now());
-        (new.end, new.committed) = (end, committed);
         if let Some(scheduler) = &mut state.scheduler {
             scheduler.assigned(&new.slot);
         }

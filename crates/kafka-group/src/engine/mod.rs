@@ -12,7 +12,7 @@ mod rebalance;
 mod topics;
 mod watch;
 
-pub(crate) use context::log;
+pub use context::log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::oneshot;
 use tokio::sync::watch::Sender;
 use turnstile_core::{Backoff, Report, Shutdown};
 
@@ -321,18 +322,14 @@ impl Engine {
         for ask in self.control.take() {
             match ask {
                 Ask::Commit => _ = self.commit(true),
-                Ask::GroupMetadata(answer) => {
-                    if let Some(metadata) = consumer.group_metadata() {
-                        // Who asked may have gone.
-                        let _ = answer.send(Metadata(metadata));
-                    }
-                }
+                Ask::GroupMetadata(answer) => introduce(consumer, answer),
                 Ask::Pause(slot, rest) => self.hold(consumer, &slot, rest),
                 Ask::Rewind(slot) => {
                     if let Some(point) = slot.commit_point() {
                         self.restart(&mut self.state.lock(), consumer, &slot, point);
                     }
                 }
+                Ask::Reload(slots) => self.reload(consumer, &slots),
                 Ask::Stop(error) => {
                     tracing::error!(error = format!("{error:#}"), "a handler ends the run");
                     self.state.lock().report.stopped_by.get_or_insert(error);
@@ -341,6 +338,16 @@ impl Engine {
             }
         }
         None
+    }
+}
+
+/// Says who we are to the group. Not once the membership is lost: the name is empty then, and brokers would take a
+/// transaction's offsets without looking whose they are.
+fn introduce(consumer: &BaseConsumer<Context>, answer: oneshot::Sender<Metadata>) {
+    let metadata = consumer.group_metadata();
+    if let Some(metadata) = metadata.filter(|_| !consumer.assignment_lost()) {
+        // Who asked may have gone.
+        let _ = answer.send(Metadata(metadata));
     }
 }
 

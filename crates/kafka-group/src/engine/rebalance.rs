@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::{Brim, End, Engine, NAP, Partition, Progress, State, list};
+use super::{Brim, End, Engine, NAP, Partition, Progress, State, introduce, list};
 use crate::error::RunError;
 use crate::metric;
 use crate::slot::Slot;
@@ -140,11 +140,12 @@ impl Engine {
             }
         }
         let tracker = OffsetTracker::resume(epoch, from.offset, &earlier);
-        Ok(Partition {
-            end: high,
-            committed: from.reason == Reason::Committed,
-            ..self.partition(topic, partition, tracker, Instant::now())
-        })
+        let committed = from.reason == Reason::Committed;
+        let ours = self.partition(topic, partition, tracker, Instant::now());
+        if committed {
+            ours.slot.note_committed(from.offset);
+        }
+        Ok(Partition { end: high, committed, ..ours })
     }
 
     /// A partition that begins where its tracker does.
@@ -167,12 +168,38 @@ impl Engine {
         }
     }
 
+    /// Begins partitions of ours again where the group has committed.
+    pub(super) fn reload(&self, consumer: &BaseConsumer<Context>, slots: &[Arc<Slot>]) {
+        let open: Vec<_> = {
+            let mut state = self.state.lock();
+            slots.iter().filter(|slot| state.of(slot).is_some()).cloned().collect()
+        };
+        let asked = list(&open);
+        let answer = self.aside(&self.state.lock(), "committed", move |consumer| ask(consumer, asked));
+        let known = match self.wait(&answer, Instant::now() + ANSWER * 3) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::info!(%error, "the brokers do not say where the group was; its partitions are asked for anew");
+                self.state.lock().end = Some(End::Rebuild(error));
+                return;
+            }
+        };
+        let state = &mut *self.state.lock();
+        for slot in open {
+            let Some(known) = known.get(&(slot.topic().to_string(), slot.partition())) else { continue };
+            match self.begin(state, slot.topic().clone(), slot.partition(), known) {
+                Ok(new) => self.replace(state, consumer, &slot, new),
+                Err(error) => state.end = Some(End::Failed(error)),
+            }
+        }
+    }
+
     /// The group takes partitions back.
     pub(super) fn revoked(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList) {
         let slots = self.theirs(taken);
         tracing::info!(partitions = ?slots, "revoked");
         let limit = self.settings.drain_limit.min(self.settings.max_poll_interval / 2);
-        let ours_still = self.drain(&slots, limit, || !consumer.assignment_lost());
+        let ours_still = self.drain(consumer, &slots, limit, || !consumer.assignment_lost());
         if ours_still {
             self.commit_last(&slots);
         }
@@ -212,7 +239,13 @@ impl Engine {
 
     /// Waits until nothing of these slots is at work, for `limit` at most and while `ours` holds; then handlers are
     /// dropped. Whether it held to the end.
-    fn drain(&self, slots: &[Arc<Slot>], limit: Duration, mut ours: impl FnMut() -> bool) -> bool {
+    fn drain(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        slots: &[Arc<Slot>],
+        limit: Duration,
+        mut ours: impl FnMut() -> bool,
+    ) -> bool {
         {
             let mut state = self.state.lock();
             for slot in slots {
@@ -233,6 +266,8 @@ impl Engine {
             if spent >= cancel_at {
                 slots.iter().for_each(|slot| slot.cancel());
             }
+            // A last transaction needs to say who we are.
+            self.control.take_introductions().into_iter().for_each(|answer| introduce(consumer, answer));
             park_timeout(next.min(NAP));
             // A process that stood still has lost them.
             if !self.pulse.still_alive() {
@@ -257,7 +292,7 @@ impl Engine {
         };
         // Nothing more is taken, and polling goes on, since it may take longer than the longest poll interval.
         let rests = consumer.assignment().and_then(|all| consumer.pause(&all));
-        let ours_still = self.drain(&slots, self.shutdown.limit(), || {
+        let ours_still = self.drain(consumer, &slots, self.shutdown.limit(), || {
             // A record is not worked on any more, so it is delivered again.
             if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = consumer.poll(Duration::ZERO) {
                 return false;

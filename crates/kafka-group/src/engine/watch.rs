@@ -221,7 +221,8 @@ fn status_of(ours: &Partition, scheduler: &mut Option<Box<dyn Scheduler>>, now: 
         partition: ours.slot.partition(),
         epoch: ours.slot.epoch(),
         commit_point: ours.slot.commit_point().unwrap_or_default(),
-        committed: ours.committed.then(|| ours.schedule.confirmed()),
+        // Of the two, the one that commits is further.
+        committed: ours.slot.committed().max(ours.committed.then(|| ours.schedule.confirmed())),
         in_hand: ours.slot.in_hand(),
         lag: lag(ours),
         paused: ours.paused || ours.held,

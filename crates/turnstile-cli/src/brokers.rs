@@ -35,7 +35,7 @@ const HELP: &str = "The Kafka brokers, of which one that answers is enough: HOST
 /// A client that belongs to a group by name, and never joins it.
 pub struct Client {
     pub consumer: BaseConsumer<Complaints>,
-    addresses: String,
+    pub addresses: String,
 }
 
 impl Brokers {
@@ -68,6 +68,12 @@ impl Brokers {
         Ok((client, metadata))
     }
 
+    /// Whether it is said which Kafka.
+    #[cfg(feature = "top")]
+    pub fn is_given(&self) -> bool {
+        self.brokers.is_some() || self.config.is_some()
+    }
+
     fn options(&self) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         let Some(file) = &self.config else { return Ok(config) };
@@ -86,7 +92,8 @@ impl Brokers {
 }
 
 impl Client {
-    fn metadata(&self) -> Result<Metadata, Failure> {
+    /// All topics, as the brokers know them within five seconds.
+    pub fn metadata(&self) -> Result<Metadata, Failure> {
         let until = Instant::now() + CONNECT;
         loop {
             let error = match self.consumer.fetch_metadata(None, CONNECT / 10) {

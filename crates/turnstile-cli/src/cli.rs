@@ -11,6 +11,8 @@ use crate::brokers::Brokers;
 use crate::lab::{LabArgs, WorkerArgs};
 use crate::queue::QueueArgs;
 use crate::server::Server;
+#[cfg(feature = "top")]
+use crate::top::TopArgs;
 
 /// Concurrency control over Redis and Kafka, for the shell
 #[derive(Parser)]
@@ -28,6 +30,8 @@ pub enum Command {
     Queue(QueueArgs),
     #[cfg(feature = "kafka")]
     Group(GroupArgs),
+    #[cfg(feature = "top")]
+    Top(TopArgs),
     #[cfg(feature = "lab")]
     Lab(LabArgs),
     #[command(name = "__exec", hide = true)]

@@ -13,6 +13,8 @@ mod lock;
 mod queue;
 mod semaphore;
 mod server;
+#[cfg(feature = "top")]
+mod top;
 mod who;
 
 use std::process::ExitCode;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Exec(args) => lock::exec(&args),
         #[cfg(feature = "kafka")]
         Command::Group(args) => group::run(&args),
+        #[cfg(feature = "top")]
+        Command::Top(args) => top::run(args),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::run(&args),
         #[cfg(feature = "lab")]

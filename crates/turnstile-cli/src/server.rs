@@ -14,6 +14,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether it is said which Redis.
+    #[cfg(feature = "top")]
+    pub fn is_given(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Connects, within a second.
     pub async fn client(&self) -> Result<Client, Failure> {
         let no_url = || Failure::new(exit::USAGE, "which Redis? Give its URL by --url or TURNSTILE_REDIS_URL");

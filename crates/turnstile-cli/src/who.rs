@@ -15,41 +15,41 @@ use crate::exit::{self, Failure};
 use crate::lock::printable;
 
 /// What `--json` prints.
-#[derive(Serialize)]
-struct Answer<'a> {
-    name: &'a str,
-    held: bool,
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    pub name: String,
+    pub held: bool,
     /// Of a semaphore.
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u32>,
-    holders: Vec<Row>,
+    pub limit: Option<u32>,
+    pub holders: Vec<Row>,
     /// Those in the queue on the server, the next first.
-    queue: Vec<Waiting>,
+    pub queue: Vec<Waiting>,
 }
 
-#[derive(Serialize)]
-struct Row {
-    label: String,
-    owner: String,
-    token: u64,
-    shared: bool,
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub label: String,
+    pub owner: String,
+    pub token: u64,
+    pub shared: bool,
     /// Of a semaphore.
     #[serde(skip_serializing_if = "Option::is_none")]
-    weight: Option<u32>,
-    since: String,
-    held_ms: u64,
+    pub weight: Option<u32>,
+    pub since: String,
+    pub held_ms: u64,
     /// None for a key that never ends by itself.
-    remaining_ms: Option<u64>,
+    pub remaining_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Waiting {
-    label: String,
-    owner: String,
+#[derive(Debug, Serialize)]
+pub struct Waiting {
+    pub label: String,
+    pub owner: String,
     /// Of a semaphore.
     #[serde(skip_serializing_if = "Option::is_none")]
-    weight: Option<u32>,
-    waited_ms: u64,
+    pub weight: Option<u32>,
+    pub waited_ms: u64,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -121,8 +121,8 @@ impl Waiting {
     }
 }
 
-impl Answer<'_> {
-    fn of_semaphore(name: &str, state: State) -> Answer<'_> {
+impl Answer {
+    fn of_semaphore(name: &str, state: State) -> Self {
         let queue = state.queue.into_iter().map(|waiter| Waiting {
             label: printable(&waiter.label),
             owner: waiter.owner,
@@ -131,12 +131,17 @@ impl Answer<'_> {
         });
         let held = !state.holders.is_empty();
         let holders = state.holders.into_iter().map(Row::from).collect();
-        Answer { name, held, limit: state.limit, holders, queue: queue.collect() }
+        Self { name: name.to_owned(), held, limit: state.limit, holders, queue: queue.collect() }
+    }
+
+    /// How many permits are held.
+    pub fn weight(&self) -> u32 {
+        self.holders.iter().filter_map(|row| row.weight).sum()
     }
 
     fn words(&self) -> String {
-        let name = self.name;
-        let held: u32 = self.holders.iter().filter_map(|row| row.weight).sum();
+        let name = &*self.name;
+        let held = self.weight();
         let mut lines = match self.limit {
             Some(limit) => vec![format!("{name}: {held} of {limit} permits held")],
             None if self.held => Vec::new(),
@@ -172,7 +177,7 @@ fn show(args: &WhoArgs) -> Result<u8, Failure> {
 }
 
 /// Whatever it is that has this name.
-async fn ask(client: Client, name: &str) -> Result<Answer<'_>, Failure> {
+pub async fn ask(client: Client, name: &str) -> Result<Answer, Failure> {
     match Semaphores::new(client.clone()).state(name).await {
         Ok(state) if state.form.is_some() => return Ok(Answer::of_semaphore(name, state)),
         Ok(_) => {}
@@ -196,5 +201,5 @@ async fn ask(client: Client, name: &str) -> Result<Answer<'_>, Failure> {
         waited_ms: millis(waiter.waited),
     });
     let holders: Vec<Row> = holders.into_iter().map(Row::from).collect();
-    Ok(Answer { name, held: !holders.is_empty(), limit: None, holders, queue: queue.collect() })
+    Ok(Answer { name: name.to_owned(), held: !holders.is_empty(), limit: None, holders, queue: queue.collect() })
 }

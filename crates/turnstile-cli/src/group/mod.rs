@@ -1,6 +1,6 @@
 //! `turnstile group`: who is in a consumer group, which partitions each has, and how far each is.
 
-mod ask;
+pub mod ask;
 mod protocol;
 mod table;
 
@@ -15,59 +15,59 @@ use crate::exit::{self, Failure};
 
 /// What `--json` prints. Fields may be added; `schema` rises when one changes its meaning.
 #[derive(Debug, Default, Serialize)]
-struct Answer {
-    schema: u32,
-    group: String,
+pub struct Answer {
+    pub schema: u32,
+    pub group: String,
     /// Whether it has members, or has committed anything.
-    exists: bool,
+    pub exists: bool,
     /// What the brokers call its state.
-    state: Option<String>,
+    pub state: Option<String>,
     /// How its members agree on who has which partition: `range`, `cooperative-sticky` and so on.
-    assignor: Option<String>,
+    pub assignor: Option<String>,
     /// None if they cannot be told.
-    members: Option<Vec<Member>>,
-    partitions: Vec<Partition>,
+    pub members: Option<Vec<Member>>,
+    pub partitions: Vec<Partition>,
     /// Of all partitions that have committed.
-    lag: i64,
+    pub lag: i64,
     /// Of all partitions.
-    done_beyond: u64,
+    pub done_beyond: u64,
     /// What could not be told, and why.
-    notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Member {
-    id: String,
-    client_id: String,
-    host: String,
+pub struct Member {
+    pub id: String,
+    pub client_id: String,
+    pub host: String,
     /// For static members.
-    instance_id: Option<String>,
+    pub instance_id: Option<String>,
     /// It has no partition.
-    idle: bool,
+    pub idle: bool,
     /// As `topic/number`.
-    partitions: Vec<String>,
+    pub partitions: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Partition {
-    topic: String,
-    partition: i32,
+pub struct Partition {
+    pub topic: String,
+    pub partition: i32,
     /// The id of the member that has it, if that can be told.
-    member: Option<String>,
+    pub member: Option<String>,
     /// The next offset to be handled.
-    committed: Option<i64>,
+    pub committed: Option<i64>,
     /// The offset that the next record will get.
-    end: Option<i64>,
+    pub end: Option<i64>,
     /// From the one to the other.
-    lag: Option<i64>,
+    pub lag: Option<i64>,
     /// How many of these are done already, by what Turnstile has written beside the commit.
-    done_beyond: Option<u64>,
+    pub done_beyond: Option<u64>,
     /// Why something of this cannot be told.
-    note: Option<String>,
+    pub note: Option<String>,
 }
 
 impl Partition {
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("{}/{}", self.topic, self.partition)
     }
 }

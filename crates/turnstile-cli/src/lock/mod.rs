@@ -5,7 +5,7 @@ mod exec;
 mod jobs;
 mod locks;
 mod plan;
-mod signals;
+pub mod signals;
 mod supervise;
 mod watch;
 
@@ -164,7 +164,8 @@ async fn acquire(
 
 /// What others wrote, without what a terminal would obey.
 pub fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    // Those that turn the direction of writing are no control characters by Unicode's classes.
+    text.replace(|c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'), " ")
 }
 
 /// A signal came while waiting: what was asked for is taken back. Another signal ends that too.

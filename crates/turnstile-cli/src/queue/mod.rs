@@ -14,7 +14,8 @@ use serde::Serialize;
 
 pub use self::args::QueueArgs;
 use self::args::{AddArgs, DeadArgs, Letters, PurgeArgs, ReplayArgs, StatArgs, TrimArgs, What, Which};
-use self::show::{Letter, Sizes};
+use self::show::Letter;
+pub use self::show::Sizes;
 use crate::events::{Event, Style};
 use crate::exit::{self, Failure};
 

@@ -11,33 +11,33 @@ use crate::lock::printable;
 const PREVIEW: usize = 60;
 
 /// `stat --json`.
-#[derive(Serialize)]
-pub struct Sizes<'a> {
+#[derive(Debug, Serialize)]
+pub struct Sizes {
     schema: u8,
-    queue: &'a str,
-    group: &'a str,
-    unread: Option<u64>,
-    pending: u64,
+    pub queue: String,
+    pub group: String,
+    pub unread: Option<u64>,
+    pub pending: u64,
     due: u64,
     in_lanes: u64,
-    delayed: u64,
-    dead: u64,
-    length: u64,
-    bytes: u64,
+    pub delayed: u64,
+    pub dead: u64,
+    pub length: u64,
+    pub bytes: u64,
     delayed_bytes: u64,
     dead_bytes: u64,
-    oldest_unread_ms: Option<u64>,
-    oldest_pending_ms: Option<u64>,
-    workers: Vec<Worker>,
-    verdict: Option<String>,
+    pub oldest_unread_ms: Option<u64>,
+    pub oldest_pending_ms: Option<u64>,
+    pub workers: Vec<Worker>,
+    pub verdict: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Worker {
+#[derive(Debug, Serialize)]
+pub struct Worker {
     name: String,
-    pending: u64,
+    pub pending: u64,
     idle_ms: u64,
-    alive_for_ms: Option<u64>,
+    pub alive_for_ms: Option<u64>,
 }
 
 fn millis(time: Duration) -> u64 {
@@ -48,8 +48,8 @@ fn words(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms - ms % if ms > 10_000 { 1_000 } else { 1 })).to_string()
 }
 
-impl<'a> Sizes<'a> {
-    pub fn new(queue: &'a str, group: &'a str, stats: &Stats) -> Self {
+impl Sizes {
+    pub fn new(queue: &str, group: &str, stats: &Stats) -> Self {
         let workers = stats.workers.iter().map(|worker| Worker {
             name: printable(&worker.name),
             pending: worker.pending,
@@ -58,8 +58,8 @@ impl<'a> Sizes<'a> {
         });
         Self {
             schema: 1,
-            queue,
-            group,
+            queue: queue.to_owned(),
+            group: group.to_owned(),
             unread: stats.unread,
             pending: stats.pending,
             due: stats.due,

@@ -14,10 +14,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether it is said which Redis.
+    /// Host and port of the Redis, without credentials; none if it is not said which.
     #[cfg(feature = "top")]
-    pub fn is_given(&self) -> bool {
-        self.url.is_some()
+    pub fn address(&self) -> Option<String> {
+        let client = Client::new(self.url.as_ref()?);
+        Some(client.map_or_else(|_| "?".to_owned(), |client| client.address().to_owned()))
     }
 
     /// Connects, within a second.

@@ -59,10 +59,9 @@ async fn locks_semaphores_and_queues_are_found_by_a_user_who_may_only_read() -> 
     let _permit = semaphores.by_set("exports", 2)?.acquire().await?;
     // Of other processes, as waiters of this one stand in a queue of its own.
     let (plain, fair) = (RedisLocks::new(Client::connect(&url).await?), FairLocks::new(Client::connect(&url).await?));
-    let waits = [plain.mutex("nightly/注文")?, plain.mutex("unrelated")?];
-    let waits_fair = fair.lock("deploy")?;
+    let (waits, waits_fair) = (plain.mutex("nightly/注文")?, fair.lock("deploy")?);
     let waiters = [
-        tokio::spawn(async move { waits[0].acquire().await.map(drop) }),
+        tokio::spawn(async move { waits.acquire().await.map(drop) }),
         tokio::spawn(async move { waits_fair.acquire().await.map(drop) }),
     ];
     assert_eq!(told(turnstile(&["queue", "add", "invoices", "body"], Some(&url), None)).0, 0);
@@ -83,6 +82,7 @@ async fn locks_semaphores_and_queues_are_found_by_a_user_who_may_only_read() -> 
     let reader = ["on", ">word", "~*", "+@read", "+@connection", "+eval", "+evalsha", "+time", "+info"];
     client.run::<()>(cmd("ACL").arg("SETUSER").arg("reader").arg(&reader)).await?;
     let url = format!("redis://reader:word@{}:{}", server.host(), server.port());
+    assert_eq!(told(turnstile(&["lock", "free", "--", "true"], Some(&url), None)).0, 77, "it may not write");
 
     let mut seen = Value::Null;
     until("both wait", async || {
@@ -194,8 +194,7 @@ async fn a_group_is_shown_with_its_idle_member_and_what_one_offset_blocks() -> R
     let seen: Value = serde_json::from_str(&out)?;
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(seen["redis"]["error"].as_str().unwrap().contains("127.0.0.1:1"), "{seen}");
-    let listed =
-        names(&seen["groups"].as_array().map(|_| seen.clone()).unwrap(), "groups", "group").contains(&name.as_str());
+    let listed = names(&seen, "groups", "group").contains(&name.as_str());
     assert!(listed || seen["kafka"]["notes"].to_string().contains("the first 32"), "{seen}");
     leave.store(true, Ordering::Relaxed);
     members.into_iter().for_each(|member| member.join().unwrap());
@@ -213,5 +212,5 @@ fn without_a_terminal_or_a_server_it_says_what_to_do() {
     assert_eq!(told(turnstile(&["top", "--once", "--queue", "a\nb"], Some("redis://127.0.0.1:1"), None)).0, 78);
     let (code, out, _) = told(turnstile(&["top", "--once"], Some("redis://127.0.0.1:1"), None));
     assert_eq!(code, 69);
-    assert!(out.contains("redis 127.0.0.1:1 FAILS") || out.contains("redis redis FAILS"), "{out}");
+    assert!(out.contains("redis 127.0.0.1:1 FAILS"), "{out}");
 }

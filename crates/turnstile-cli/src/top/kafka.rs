@@ -34,7 +34,7 @@ impl Kafka {
 
     /// Asks, for some ten seconds at the most if the brokers do not answer.
     pub fn ask(&mut self) -> Part {
-        let mut source = Source { address: Some("kafka".to_owned()), ..Source::default() };
+        let mut source = Source { address: Some("?".to_owned()), ..Source::default() };
         let groups = self.groups(&mut source).unwrap_or_else(|failure| {
             source.failed(&failure);
             self.lister = None;

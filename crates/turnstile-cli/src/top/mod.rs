@@ -50,9 +50,9 @@ pub struct TopArgs {
     groups: Vec<String>,
 
     /// How many keys of the Redis SCAN may look at for each frame, in steps of 1,000; the next frame goes on from there.
-    /// 0 looks for nothing
-    #[arg(long, value_name = "KEYS", default_value_t = 100_000)]
-    scan: u64,
+    /// 0 looks for nothing. [default: 20000; for one frame 100000]
+    #[arg(long, value_name = "KEYS")]
+    scan: Option<u64>,
 
     /// How long from one answer to the next question
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
@@ -80,6 +80,9 @@ Examples:
   turnstile top --once --queue invoices --group orders
   turnstile top --json | jq -r '.verdicts[]'";
 
+/// The keys that SCAN looks at for each frame, and for the only one. A thousand take the server about a millisecond.
+const SCAN: u64 = 20_000;
+const SCAN_ONCE: u64 = 100_000;
 /// The least time between two questions.
 const LEAST: Duration = Duration::from_millis(100);
 
@@ -99,18 +102,20 @@ type Asking = Box<dyn FnMut() -> model::Part + Send>;
 
 fn show(args: TopArgs) -> Result<u8, Failure> {
     let once = args.once || args.json;
-    if !once && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+    let can_draw = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if !once && !can_draw {
         let text = "top draws on a terminal, and this is none: say --once for one frame as text, or --json";
         return Err(Failure::new(exit::USAGE, text));
     }
     let (json, every) = (args.json, args.every.max(LEAST));
-    let askers = askers(args)?;
+    let scan = args.scan.unwrap_or(if once { SCAN_ONCE } else { SCAN });
+    let askers = askers(args, scan)?;
     if !once {
         return screen::run(askers, every);
     }
     let mut picture = Picture::default();
     std::thread::scope(|scope| {
-        let asked: Vec<_> = askers.into_iter().map(|mut ask| scope.spawn(move || ask())).collect();
+        let asked: Vec<_> = askers.into_iter().map(|ask| scope.spawn(ask)).collect();
         for part in asked.into_iter().filter_map(|asked| asked.join().ok()) {
             picture.take(part);
         }
@@ -121,10 +126,10 @@ fn show(args: TopArgs) -> Result<u8, Failure> {
     Ok(picture.code())
 }
 
-fn askers(args: TopArgs) -> Result<Vec<Asking>, Failure> {
+fn askers(args: TopArgs, scan: u64) -> Result<Vec<Asking>, Failure> {
     let mut askers: Vec<Asking> = Vec::new();
-    if args.server.is_given() {
-        let mut redis = redis::Redis::new(args.server, args.locks, args.semaphores, args.queues, args.scan)?;
+    if args.server.address().is_some() {
+        let mut redis = redis::Redis::new(args.server, args.locks, args.semaphores, args.queues, scan)?;
         askers.push(Box::new(move || redis.ask()));
     }
     #[cfg(feature = "kafka")]

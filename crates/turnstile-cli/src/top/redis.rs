@@ -53,14 +53,13 @@ impl Redis {
 
     /// Asks, within what the client allows each question.
     pub fn ask(&mut self) -> Part {
-        let mut source = Source { address: Some("redis".to_owned()), ..Source::default() };
+        let mut source = Source { address: self.server.address(), ..Source::default() };
         let Self { server, client, runtime, names, scan } = self;
         let found = runtime.block_on(async {
             let client = match client {
                 Some(client) => client,
                 none => none.insert(server.client().await?),
             };
-            source.address = Some(client.address().to_owned());
             look(client, names, *scan, &mut source.notes).await
         });
         let Found { locks, semaphores, queues } = found.unwrap_or_else(|failure| {

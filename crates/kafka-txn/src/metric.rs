@@ -13,7 +13,7 @@ pub(crate) fn of(name: &'static str, group: &str) -> Counter {
     counter!(name, "group" => group.to_owned())
 }
 
-/// How long a transaction took, from its begin to its commit.
+/// How long a commit took, from its outputs' arrival on.
 pub(crate) fn seconds(group: &str) -> Histogram {
     histogram!(SECONDS, "group" => group.to_owned())
 }

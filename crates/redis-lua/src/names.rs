@@ -41,8 +41,8 @@ impl Name {
     /// What follows the last colon of keys that strategies derive from a name. A name with a tag of its own must not
     /// end so: `{a}:fence` is where the fencing counter of the name `a` lives.
     pub const RESERVED: &[&str] = &[
-        "alive", "dead", "delayed", "due", "fence", "holder", "lanes", "limit", "meta", "permits", "queue", "readers",
-        "result", "seen", "token", "waiting", "writer",
+        "alive", "dead", "delayed", "due", "fence", "holder", "holders", "lanes", "left", "limit", "meta", "permits",
+        "queue", "readers", "result", "seen", "token", "waiters", "waiting", "writer",
     ];
 
     /// Checks the name.

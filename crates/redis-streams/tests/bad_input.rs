@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -47,14 +48,19 @@ async fn a_key_that_holds_another_type_ends_the_run_and_is_named() {
     }
 }
 
-struct Odd;
+/// Counts how often the job with the foreign effect was begun.
+#[derive(Clone, Default)]
+struct Odd(Arc<AtomicU32>);
 
 #[async_trait::async_trait]
 impl Handler<Job> for Odd {
     async fn handle(&self, job: &Job, _: Attempt<'_>) -> Outcome {
         match job.body() {
             b"dead" => return Outcome::DeadLetter(anyhow!("on purpose")),
-            b"foreign" => job.on_done(Effect::new("INCR", Key::raw("elsewhere"))),
+            b"foreign" => {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                job.on_done(Effect::new("INCR", Key::raw("elsewhere")));
+            }
             _ => {}
         }
         Outcome::Done
@@ -66,14 +72,15 @@ async fn what_cannot_be_written_down_holds_up_no_other_job() {
     let (queue, client) = (queue().await, client().await);
     let dead = format!("{}:workers:dead", queue.name().as_key());
     client.run::<()>(cmd("SET").arg(&dead).arg("text")).await.unwrap();
-    let worker = start(queue.worker_builder().retries(attempts(2)).handler(Odd).unwrap());
+    let odd = Odd::default();
+    let worker = start(queue.worker_builder().retries(attempts(2)).handler(odd.clone()).unwrap());
     queue.producer().add_all(["1", "dead", "2", "foreign", "3"].map(NewJob::new)).await.unwrap();
     until("the others are done, and these are left", async || {
         let mut pending = cmd("XPENDING");
         pending.arg(queue.name().as_key()).arg("workers").arg("-").arg("+").arg(10);
         let pending: Vec<redis_lua::redis::Value> = client.run(&pending).await.unwrap();
         let due: u32 = client.run(cmd("ZCARD").arg(format!("{}:workers:due", queue.name().as_key()))).await.unwrap();
-        (pending.len(), due) == (2, 0)
+        (pending.len(), due, odd.0.load(Ordering::SeqCst)) == (2, 0, 2)
     })
     .await;
     let report = worker.end().await;
@@ -83,14 +90,14 @@ async fn what_cannot_be_written_down_holds_up_no_other_job() {
 
     // Nothing is lost: with the place free they are set aside.
     client.run::<()>(cmd("DEL").arg(&dead)).await.unwrap();
-    let worker = start(queue.worker_builder().retries(attempts(2)).handler(Odd).unwrap());
+    let worker = start(queue.worker_builder().retries(attempts(2)).handler(Odd::default()).unwrap());
     until_empty(&queue).await;
     worker.end().await;
     let letters = queue.dead_letters().list(None, 10).await.unwrap();
     assert_eq!(letters.len(), 2);
 
     queue.producer().add(NewJob::new("foreign")).await.unwrap();
-    let worker = start(queue.worker_builder().retries(attempts(1)).handler(Odd).unwrap());
+    let worker = start(queue.worker_builder().retries(attempts(1)).handler(Odd::default()).unwrap());
     until_empty(&queue).await;
     worker.end().await;
     let letters = queue.dead_letters().list(None, 10).await.unwrap();

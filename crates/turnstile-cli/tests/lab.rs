@@ -51,6 +51,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
         "kafka-offsets",
         "kafka-group",
         "kafka-mt-consumer",
+        "kafka-txn",
     ];
     assert_eq!(names, expected);
     for strategy in strategies {
@@ -58,6 +59,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
             "kafka-offsets" => &["complete_ns", "metadata_bytes", "kept_percent", "encode_us"],
             "kafka-group" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms", "takeover_leave_ms"],
             "kafka-mt-consumer" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms"],
+            "kafka-txn" => &["per_second", "p50_us", "p99_us", "deaths", "aborted_outputs"],
             "redis-streams" => &["per_second", "p50_us", "p99_us", "takeover_ms"],
             _ => &["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"],
         };
@@ -218,6 +220,21 @@ fn a_consumer_that_commits_an_older_offset_is_seen() {
 #[test]
 fn a_consumer_that_begins_before_the_commit_is_seen() {
     breaks("kafka-group", &["start"], &[IN_FLIGHT], &[IN_ORDER, NOT_BACK, NOT_AHEAD, ONE_MEMBER]);
+}
+
+const EXACT: &str = "what is read as committed is f of the input, each once, whoever dies and where";
+const ABORTED: &str = "what was aborted is never read as committed";
+const KEY_ORDER: &str = "outputs of a key are in the order of its input";
+
+#[test]
+fn a_copier_that_commits_apart_from_its_outputs_is_seen() {
+    breaks("kafka-txn", &["transaction"], &[EXACT], &[KEY_ORDER]);
+}
+
+#[test]
+fn a_reader_of_everything_is_seen_and_a_copier_without_order_by_key() {
+    breaks("kafka-txn", &["isolation"], &[ABORTED, EXACT], &[]);
+    breaks("kafka-txn", &["key-order"], &[KEY_ORDER], &[]);
 }
 
 #[test]

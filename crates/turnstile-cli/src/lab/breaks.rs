@@ -69,4 +69,10 @@ pub enum Break {
     Session,
     /// kafka-mt-consumer: has one lane for a whole partition.
     Stuck,
+    /// kafka-txn: produces by itself, and commits offsets apart.
+    Transaction,
+    /// kafka-txn: reads everything, not only what is committed.
+    Isolation,
+    /// kafka-txn: works on the records of a key side by side.
+    KeyOrder,
 }

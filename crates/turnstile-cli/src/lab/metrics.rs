@@ -11,6 +11,7 @@ pub enum Metrics {
     Grants(Grants),
     Jobs(Jobs),
     Records(Records),
+    Copies(Copies),
     Marks(Marks),
 }
 
@@ -85,6 +86,27 @@ pub struct Records {
     pub partitions: i32,
 }
 
+/// Of strategies that copy records in transactions.
+#[derive(Debug, Default, Serialize)]
+pub struct Copies {
+    /// Records a second of all processes together, from the first that is handled until the last is committed.
+    pub per_second: f64,
+    /// Of how many records.
+    pub records: u64,
+    /// From when a record is produced until its copy is read as committed, half of all, at a steady pace.
+    pub p50_us: f64,
+    /// The same, 99 of 100.
+    pub p99_us: f64,
+    pub paced_per_second: u64,
+    /// How often a transaction is committed.
+    pub every_ms: u64,
+    /// Processes that died in the middle of it, and outputs of transactions that were aborted for that.
+    pub deaths: u64,
+    pub aborted_outputs: u64,
+    pub processes: u32,
+    pub partitions: i32,
+}
+
 /// Of strategies that only keep account of offsets.
 #[derive(Debug, Default, Serialize)]
 pub struct Marks {
@@ -126,6 +148,13 @@ impl Metrics {
                 ("leave", time(records.takeover_leave_ms)),
                 ("repeated: kill", count(records.duplicates_kill)),
                 ("leave", count(records.duplicates_leave)),
+            ],
+            Self::Copies(copies) => vec![
+                ("copies/s", count(copies.per_second.round() as u64)),
+                ("p50", micros(copies.p50_us)),
+                ("p99", micros(copies.p99_us)),
+                ("deaths", count(copies.deaths)),
+                ("aborted", count(copies.aborted_outputs)),
             ],
             Self::Marks(marks) => vec![
                 ("ns/completion", format!("{:.1}", marks.complete_ns)),
@@ -174,6 +203,17 @@ impl Metrics {
                 ("records repeated after a kill", count(records.duplicates_kill)),
                 ("records repeated after an orderly leave", count(records.duplicates_leave)),
                 ("members", format!("{} processes, {} partitions", records.processes, records.partitions)),
+            ],
+            Self::Copies(copies) => vec![
+                ("copies a second", count(copies.per_second.round() as u64)),
+                ("of so many records", count(copies.records)),
+                ("p50 from produced to read as committed", micros(copies.p50_us)),
+                ("p99", micros(copies.p99_us)),
+                ("at so many records a second", count(copies.paced_per_second)),
+                ("of it the time until a commit, at most", micros(copies.every_ms as f64 * 1e3)),
+                ("processes that died in a transaction", count(copies.deaths)),
+                ("outputs that were aborted for that", count(copies.aborted_outputs)),
+                ("copiers", format!("{} processes, {} partitions", copies.processes, copies.partitions)),
             ],
             Self::Marks(marks) => vec![
                 ("nanoseconds a completion", format!("{:.1}", marks.complete_ns)),

@@ -5,7 +5,7 @@ set ignore-comments
 
 # Features that are off by default and on in all checks. Not `--all-features`: turnstile-core's `_shuttle` replaces its
 # threads and locks by a scheduler's, and is for one test alone.
-features := "--features redis-streams/serde,redis-streams/cluster,redis-lua/cluster,redis-lua/sentinel,redis-lua/tls,turnstile-testkit/kafka"
+features := "--features redis-streams/serde,redis-streams/cluster,redis-lua/cluster,redis-lua/sentinel,redis-lua/tls,kafka-partitions/group,turnstile-testkit/kafka"
 
 # Lists the recipes.
 [private]

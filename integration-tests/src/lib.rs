@@ -7,6 +7,7 @@ mod crowd;
 mod jobs;
 pub mod kafka;
 mod kafka_scene;
+pub mod layouts;
 pub mod lease_rules;
 mod log;
 mod oracle;

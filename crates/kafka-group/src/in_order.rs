@@ -13,7 +13,9 @@ use crate::scheduler::{Control, Scheduler};
 use crate::slot::Slot;
 use crate::work::{Settled, Worker};
 
-pub(crate) struct InOrder<H> {
+/// The scheduler of [`GroupBuilder::handler`](crate::GroupBuilder::handler): one record of a partition at a time, for those who
+/// put one of their own around it.
+pub struct InOrder<H> {
     worker: Arc<Worker<H>>,
     runtime: Option<Handle>,
     // How much waits here is bounded by the polling thread's budget.
@@ -21,6 +23,8 @@ pub(crate) struct InOrder<H> {
 }
 
 impl<H: Handler<Record>> InOrder<H> {
+    /// One that works by this worker.
+    #[must_use]
     pub fn new(worker: Worker<H>) -> Self {
         Self { worker: Arc::new(worker), runtime: None, lanes: HashMap::new() }
     }
@@ -47,6 +51,12 @@ impl<H: Handler<Record>> Scheduler for InOrder<H> {
 
     fn closed(&mut self, slot: &Arc<Slot>) {
         self.lanes.remove(&slot.epoch());
+    }
+}
+
+impl<H> std::fmt::Debug for InOrder<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InOrder").field("partitions", &self.lanes.len()).finish_non_exhaustive()
     }
 }
 

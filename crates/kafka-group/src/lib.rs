@@ -18,6 +18,7 @@ pub use builder::{GroupBuilder, Protocol, Settings};
 pub use dead_letters::{DeadLetters, SetAside, header};
 pub use engine::log;
 pub use error::{ConfigError, RunError};
+pub use in_order::InOrder;
 pub use kafka_offsets::{CommitPolicy, Delivery, Epoch, Start, StartAt};
 pub use member::Member;
 pub use rdkafka;

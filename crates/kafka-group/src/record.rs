@@ -36,6 +36,13 @@ struct Batch {
     data: Bytes,
 }
 
+impl Batch {
+    fn key(&self, at: usize) -> Option<&[u8]> {
+        let entry = self.entries[at];
+        (entry.key != NULL).then(|| &self.data[entry.start as usize..entry.value_at()])
+    }
+}
+
 /// Where a record lies: its key, its value, then each header as its name's length, name, its value's length, value.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -65,6 +72,29 @@ impl Entry {
 pub struct Records {
     batch: Arc<Batch>,
     next: usize,
+    end: usize,
+}
+
+impl Records {
+    /// The first of those that are left.
+    #[must_use]
+    pub fn first(&self) -> Option<Record> {
+        (self.next < self.end).then(|| Record { batch: self.batch.clone(), at: self.next })
+    }
+
+    /// The keys of those that are left.
+    pub fn keys(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        (self.next..self.end).map(|at| self.batch.key(at))
+    }
+
+    /// Takes the first so many out, for a scheduler that is not to have all of them at once.
+    #[must_use]
+    pub fn take_first(&mut self, records: usize) -> Self {
+        let end = self.end.min(self.next.saturating_add(records));
+        let first = Self { batch: self.batch.clone(), next: self.next, end };
+        self.next = end;
+        first
+    }
 }
 
 impl Iterator for Records {
@@ -72,14 +102,14 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Record> {
         let at = self.next;
-        (at < self.batch.entries.len()).then(|| {
+        (at < self.end).then(|| {
             self.next += 1;
             Record { batch: self.batch.clone(), at }
         })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.batch.entries.len() - self.next;
+        let left = self.end - self.next;
         (left, Some(left))
     }
 }
@@ -150,10 +180,9 @@ impl Fetched {
             self.entries.shrink_to_fit();
         }
         let (topic, partition, epoch) = (slot.topic().clone(), slot.partition(), slot.epoch());
-        Records {
-            batch: Arc::new(Batch { topic, partition, epoch, entries: self.entries, data: self.data.into() }),
-            next: 0,
-        }
+        let end = self.entries.len();
+        let batch = Arc::new(Batch { topic, partition, epoch, entries: self.entries, data: self.data.into() });
+        Records { batch, next: 0, end }
     }
 }
 
@@ -191,8 +220,7 @@ impl Record {
     /// Its key; `None` if it has none, which is not the same as an empty one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        let entry = self.entry();
-        (entry.key != NULL).then(|| &self.batch.data[entry.start as usize..entry.value_at()])
+        self.batch.key(self.at)
     }
 
     /// Its value; `None` for a tombstone, which is not the same as an empty one.

@@ -109,6 +109,8 @@ impl<H: Handler<Record>> Worker<H> {
 
     /// Handles records one after another, and marks them as done, until one is not. The slot must have no other worker.
     pub(crate) async fn work_off(&self, slot: &Slot, mut records: Records) -> Settled {
+        // The batch may have more behind the last of these.
+        let mut left = records.len();
         let mut next = records.next();
         drop(records);
         let mut settled = Settled::Done;
@@ -121,7 +123,8 @@ impl<H: Handler<Record>> Worker<H> {
                 break;
             }
             slot.done_in_turn(&record);
-            next = record.next();
+            left -= 1;
+            next = if left > 0 { record.next() } else { None };
         }
         slot.note_turn();
         settled

@@ -41,17 +41,7 @@ pub struct Client {
 impl Brokers {
     /// Connects, within five seconds, and learns of all topics.
     pub fn connect(&self, group: &str) -> Result<(Client, Metadata), Failure> {
-        let mut config = self.options()?;
-        if let Some(brokers) = &self.brokers {
-            config.set("bootstrap.servers", brokers);
-        }
-        let addresses = config.get("bootstrap.servers").or_else(|| config.get("metadata.broker.list"));
-        let Some(addresses) = addresses.map(str::to_owned).filter(|addresses| !addresses.trim().is_empty()) else {
-            return Err(Failure::new(
-                exit::USAGE,
-                "which Kafka? Give its brokers by --brokers or TURNSTILE_KAFKA_BROKERS",
-            ));
-        };
+        let (mut config, addresses) = self.config()?;
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         // Words of librdkafka would go to stderr beside ours.
         config.set_log_level(RDKafkaLogLevel::Emerg);
@@ -72,6 +62,22 @@ impl Brokers {
     #[cfg(feature = "top")]
     pub fn is_given(&self) -> bool {
         self.brokers.is_some() || self.config.is_some()
+    }
+
+    /// The options for a client, and the addresses among them.
+    pub fn config(&self) -> Result<(ClientConfig, String), Failure> {
+        let mut config = self.options()?;
+        if let Some(brokers) = &self.brokers {
+            config.set("bootstrap.servers", brokers);
+        }
+        let addresses = config.get("bootstrap.servers").or_else(|| config.get("metadata.broker.list"));
+        let Some(addresses) = addresses.map(str::to_owned).filter(|addresses| !addresses.trim().is_empty()) else {
+            return Err(Failure::new(
+                exit::USAGE,
+                "which Kafka? Give its brokers by --brokers or TURNSTILE_KAFKA_BROKERS",
+            ));
+        };
+        Ok((config, addresses))
     }
 
     fn options(&self) -> Result<ClientConfig, Failure> {

@@ -13,6 +13,8 @@ use crate::queue::QueueArgs;
 use crate::server::Server;
 #[cfg(feature = "top")]
 use crate::top::TopArgs;
+#[cfg(feature = "kafka")]
+use crate::topic::TopicArgs;
 
 /// Concurrency control over Redis and Kafka, for the shell
 #[derive(Parser)]
@@ -32,6 +34,8 @@ pub enum Command {
     Group(GroupArgs),
     #[cfg(feature = "top")]
     Top(TopArgs),
+    #[cfg(feature = "kafka")]
+    Topic(TopicArgs),
     #[cfg(feature = "lab")]
     Lab(LabArgs),
     #[command(name = "__exec", hide = true)]

@@ -15,6 +15,8 @@ mod semaphore;
 mod server;
 #[cfg(feature = "top")]
 mod top;
+#[cfg(feature = "kafka")]
+mod topic;
 mod who;
 
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Command::Group(args) => group::run(&args),
         #[cfg(feature = "top")]
         Command::Top(args) => top::run(args),
+        #[cfg(feature = "kafka")]
+        Command::Topic(args) => topic::run(&args),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::run(&args),
         #[cfg(feature = "lab")]

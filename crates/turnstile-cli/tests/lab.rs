@@ -52,6 +52,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
         "kafka-group",
         "kafka-mt-consumer",
         "kafka-txn",
+        "kafka-partitions",
     ];
     assert_eq!(names, expected);
     for strategy in strategies {
@@ -60,6 +61,7 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
             "kafka-group" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms", "takeover_leave_ms"],
             "kafka-mt-consumer" => &["per_second", "p50_us", "p99_us", "takeover_kill_ms"],
             "kafka-txn" => &["per_second", "p50_us", "p99_us", "deaths", "aborted_outputs"],
+            "kafka-partitions" => &["route_ns", "written_per_second", "change_ms", "closed_ms"],
             "redis-streams" => &["per_second", "p50_us", "p99_us", "takeover_ms"],
             _ => &["per_second", "p50_us", "p99_us", "max_wait_ms", "commands_per_grant"],
         };
@@ -245,6 +247,15 @@ fn claims_of_kafka_mt_consumer_break_with_their_guards() {
     breaks("kafka-mt-consumer", &["lanes", "codec"], &[order, beyond], &[]);
     breaks("kafka-mt-consumer", &["stuck"], &[stuck], &[]);
     breaks("kafka-mt-consumer", &["commit-first"], &[NO_LOSS], &[order, beyond, stuck]);
+}
+
+#[test]
+fn claims_of_kafka_partitions_break_with_their_guards() {
+    let grows = "each key stays in order when a topic grows, and nothing is lost";
+    let late = "a writer that was stopped writes nothing by the old route behind the barrier";
+    let moves = "a move that is killed half way is taken up, and nothing is lost or overtaken";
+    breaks("kafka-partitions", &["barrier", "follow"], &[grows, moves], &[]);
+    breaks("kafka-partitions", &["fence-writers"], &[late], &[grows]);
 }
 
 #[test]

@@ -75,4 +75,10 @@ pub enum Break {
     Isolation,
     /// kafka-txn: works on the records of a key side by side.
     KeyOrder,
+    /// kafka-partitions: readers do not mind the barrier, nor follow the layouts.
+    Barrier,
+    /// kafka-partitions: the writer that is stopped is none that a change can fence.
+    FenceWriters,
+    /// kafka-partitions: readers stay with the topic that was moved.
+    Follow,
 }

@@ -13,6 +13,7 @@ pub enum Metrics {
     Records(Records),
     Copies(Copies),
     Marks(Marks),
+    Routes(Routes),
 }
 
 /// Of strategies that grant, or answer calls, under contention.
@@ -121,6 +122,21 @@ pub struct Marks {
     pub in_flight: u64,
 }
 
+/// Of strategies that say where records go.
+#[derive(Debug, Default, Serialize)]
+pub struct Routes {
+    /// What it takes to find the partition of a key of 36 bytes.
+    pub route_ns: f64,
+    /// Records a second of one writer, each of them committed.
+    pub written_per_second: f64,
+    /// Of how many records.
+    pub written: u64,
+    /// How long it takes to let a topic grow.
+    pub change_ms: f64,
+    /// How long writers have to wait in it.
+    pub closed_ms: f64,
+}
+
 impl Metrics {
     /// For the table: those with the same heads share one.
     pub fn columns(&self) -> Vec<(&'static str, String)> {
@@ -161,6 +177,12 @@ impl Metrics {
                 ("metadata", format!("{} bytes", count(marks.metadata_bytes))),
                 ("kept", format!("{:.1} %", marks.kept_percent)),
                 ("encoding", micros(marks.encode_us)),
+            ],
+            Self::Routes(routes) => vec![
+                ("ns/key", format!("{:.1}", routes.route_ns)),
+                ("records written/s", count(routes.written_per_second.round() as u64)),
+                ("growing", micros(routes.change_ms * 1e3)),
+                ("writers wait", micros(routes.closed_ms * 1e3)),
             ],
         }
     }
@@ -221,6 +243,13 @@ impl Metrics {
                 ("bytes of their metadata", count(marks.metadata_bytes)),
                 ("of what is done, told by it", format!("{:.1} %", marks.kept_percent)),
                 ("time to make it", micros(marks.encode_us)),
+            ],
+            Self::Routes(routes) => vec![
+                ("nanoseconds to find the partition of a key of 36 bytes", format!("{:.1}", routes.route_ns)),
+                ("records a second that one writer commits", count(routes.written_per_second.round() as u64)),
+                ("of so many records", count(routes.written)),
+                ("time to let a topic grow", micros(routes.change_ms * 1e3)),
+                ("of it, time in which writers wait", micros(routes.closed_ms * 1e3)),
             ],
         }
     }

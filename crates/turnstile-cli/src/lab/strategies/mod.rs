@@ -3,6 +3,7 @@
 mod kafka_group;
 mod kafka_mt_consumer;
 mod kafka_offsets;
+mod kafka_partitions;
 mod kafka_txn;
 mod redis_lock;
 mod redis_lua;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<Box<dyn Strategy>> {
         Box::new(kafka_group::KafkaGroup),
         Box::new(kafka_mt_consumer::KafkaMtConsumer),
         Box::new(kafka_txn::KafkaTxn),
+        Box::new(kafka_partitions::KafkaPartitions),
     ]
 }
 

@@ -1,0 +1,109 @@
+//! Members for as long as there are layouts: one after another, when a topic moves.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kafka_group::{Attempt, ConfigError, GroupBuilder, Handler, InOrder, Outcome, Record, Report, RunError, Shutdown};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::blocking;
+use crate::error::TopicError;
+use crate::follower::Follower;
+use crate::ordered::{Follow, Ordered};
+
+/// Why a reader ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The layouts cannot be read.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The member is set up wrongly.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The member cannot go on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Works on a topic's records by `handler`, in the order of each partition and from layout to layout, until `shutdown` begins.
+///
+/// `member` sets up a member of the group for these topics: one, and after a move the old and the new. When a topic moves, the
+/// member leaves in an orderly way and another one takes its place.
+///
+/// Dropping the future ends the member, as that of [`Member::run`](kafka_group::Member::run).
+///
+/// # Errors
+/// As those of the member, and where the layouts cannot be read.
+pub async fn read<H: Handler<Record>>(
+    follow: Follow,
+    member: impl Fn(&[String]) -> GroupBuilder,
+    handler: H,
+    shutdown: Shutdown,
+) -> Result<Report, ReadError> {
+    let handler = Arc::new(handler);
+    let mut sum = Report::default();
+    loop {
+        let topics = topics(&follow).await?;
+        let mut moved = None;
+        let member = member(&topics).scheduled(Shared(handler.clone()), |worker| {
+            let ordered = Ordered::new(InOrder::new(worker), follow.clone(), topics.clone());
+            moved = Some(ordered.moved());
+            ordered
+        })?;
+        let (moved, ends) = (moved.unwrap_or_default(), CancellationToken::new());
+        let run = member.run(Shutdown::when(ends.clone(), shutdown.limit()));
+        tokio::pin!(run);
+        let report = tokio::select! {
+            report = &mut run => report,
+            () = moved.cancelled() => { ends.cancel(); run.await }
+            () = shutdown.begun() => { ends.cancel(); run.await }
+        }?;
+        sum.done += report.done;
+        sum.skipped += report.skipped;
+        sum.retries += report.retries;
+        sum.dead_letters += report.dead_letters;
+        sum.handed_back += report.handed_back;
+        sum.halted.extend(report.halted);
+        sum.stopped_by = report.stopped_by;
+        if shutdown.is_begun() || !moved.is_cancelled() || sum.stopped_by.is_some() {
+            return Ok(sum);
+        }
+    }
+}
+
+/// The topics of all layouts that are still there.
+async fn topics(follow: &Follow) -> Result<Vec<String>, TopicError> {
+    let Follow { cluster, topic, .. } = follow.clone();
+    blocking(move || {
+        let client = cluster.consumer(None)?;
+        let mut topics = vec![topic.clone()];
+        if let Some(mut follower) = Follower::open(&cluster, &topic)? {
+            let layouts = follower.catch_up()?;
+            topics.extend(layouts.opened().chain(layouts.pending()).map(|layout| layout.topic.clone()));
+        }
+        topics.sort();
+        topics.dedup();
+        let mut found = Vec::new();
+        for name in topics {
+            match crate::cluster::topic(&client, &name) {
+                Ok(_) => found.push(name),
+                Err(TopicError::UnknownTopic(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if found.is_empty() { Err(TopicError::UnknownTopic(topic)) } else { Ok(found) }
+    })
+    .await
+}
+
+/// One handler for several members.
+struct Shared<H>(Arc<H>);
+
+#[async_trait]
+impl<H: Handler<Record>> Handler<Record> for Shared<H> {
+    async fn handle(&self, record: &Record, attempt: Attempt<'_>) -> Outcome {
+        self.0.handle(record, attempt).await
+    }
+}

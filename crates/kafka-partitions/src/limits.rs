@@ -47,8 +47,8 @@ impl Limits {
         let each = replicas.div_ceil(brokers);
         let fullest = load.replicas.iter().max_by_key(|(_, replicas)| **replicas);
         let (broker, has) = fullest.map_or((-1, 0), |(broker, replicas)| (*broker, *replicas));
-        let all = load.replicas.values().sum::<u64>() + replicas;
-        let bearing = Bearing { brokers, fullest: broker, before: has, after: has + each, in_all: all };
+        let all = load.replicas.values().fold(replicas, |all, on_one| all.saturating_add(*on_one));
+        let bearing = Bearing { brokers, fullest: broker, before: has, after: has.saturating_add(each), in_all: all };
         if bearing.after > self.per_broker || all > self.per_cluster {
             return Err(Overload { bearing, limits: *self });
         }

@@ -336,7 +336,7 @@ fn claims_of_redis_streams_break_with_their_guards() {
     let takeover = "a killed worker's jobs are taken over once it counts as dead";
     let exactly = "a job that nobody can do is set aside after exactly so many attempts";
     breaks("redis-streams", &["ack-first"], &[lost], &[order, once, takeover, hands]);
-    breaks("redis-streams", &["claim"], &[hands], &[order, once, exactly, lost]);
+    breaks("redis-streams", &["claim"], &[hands], &[order, once, exactly, lost, takeover]);
     breaks("redis-streams", &["lanes", "attempts"], &[order, exactly], &[]);
     breaks("redis-streams", &["alive"], &[takeover], &[hands]);
     breaks("redis-streams", &["effects"], &[once], &[]);

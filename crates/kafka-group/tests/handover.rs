@@ -10,9 +10,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
+use kafka_group::rdkafka::ClientConfig;
+use kafka_group::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka_group::{Amount, Attempt, CommitPolicy, Delivery, Handler, Membership, Outcome, Record, StallReason};
 use support::{Log, PROTOCOLS, Running, member_of, numbered, topic, until};
 use tokio::sync::Semaphore;
+use turnstile_testkit::kafka::Kafka;
+use turnstile_testkit::proxy::Direction;
+use turnstile_testkit::unique;
 
 /// Notes each record when it begins, and waits for a permit before it is done.
 #[derive(Clone)]
@@ -62,6 +67,98 @@ async fn a_partition_is_let_go_only_when_its_handler_has_finished_and_that_is_co
         two.end().await?;
         assert_eq!(second.offsets(0), [1, 2, 3, 4], "{protocol:?}: none twice, none left out");
     }
+    Ok(())
+}
+
+/// Takes a moment.
+#[derive(Clone, Default)]
+struct Busy(Log);
+
+#[async_trait]
+impl Handler<Record> for Busy {
+    async fn handle(&self, record: &Record, attempt: Attempt<'_>) -> Outcome {
+        self.0.note(record, attempt);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Outcome::Done
+    }
+}
+
+/// How many were begun more than once.
+fn repeated(log: &Log) -> usize {
+    let mut handled = log.all();
+    let all = handled.len();
+    handled.sort_unstable();
+    handled.dedup();
+    all - handled.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_leave_at_once_in_the_middle_of_a_rebalance_repeat_nothing() -> Result<()> {
+    let each = PROTOCOLS.map(|protocol| async move {
+        let (kafka, topic, group) = topic(6).await?;
+        kafka.produce(&topic, None, numbered(20_000)).await?;
+        let busy = Busy::default();
+        let start = || {
+            let member = member_of(&kafka.brokers(), &group, &topic).protocol(protocol);
+            anyhow::Ok(Running::start(member.commits(CommitPolicy::at_the_end()).handler(busy.clone())?))
+        };
+        let mut two = [start()?, start()?];
+        for round in 0..8 {
+            for one in &mut two {
+                one.until(|status| !status.partitions.is_empty()).await?;
+            }
+            let next = [start()?, start()?];
+            // At another point of what the newcomers bring about each time.
+            tokio::time::sleep(Duration::from_millis(60 * round)).await;
+            two.iter().for_each(|one| one.shutdown.begin());
+            for one in std::mem::replace(&mut two, next) {
+                one.end().await?;
+            }
+        }
+        for one in two {
+            one.end().await?;
+        }
+        assert_eq!(repeated(&busy.0), 0, "{protocol:?}: of {}", busy.0.count());
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(each).await?;
+    Ok(())
+}
+
+/// A commit then waits behind the member's own request to join, and is of the past generation when its turn comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_leaves_while_a_rebalance_waits_for_others_repeats_nothing() -> Result<()> {
+    let (kafka, topic, group) = (Kafka::start().await?, unique("orders"), unique("group"));
+    kafka.topic(&topic, 3).await?;
+    kafka.produce(&topic, None, numbered(1500)).await?;
+    let busy = Busy::default();
+    let start = |brokers: &str| {
+        let member = member_of(brokers, &group, &topic).commits(CommitPolicy::at_the_end());
+        anyhow::Ok(Running::start(member.handler(busy.clone())?))
+    };
+    let proxy = kafka.proxy().await?;
+    let mut late = start(&proxy.brokers())?;
+    late.has(3).await?;
+    let mut leaves = start(&kafka.brokers())?;
+    leaves.has(1).await?;
+    late.has(2).await?;
+    // It hears late of the next rebalance.
+    proxy.each()[0].delay(Direction::ToClient, Duration::from_secs(2));
+    let third = start(&kafka.brokers())?;
+    let asks: BaseConsumer = ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create()?;
+    let waits = async || {
+        let groups = asks.fetch_group_list(Some(&group), Duration::from_secs(10)).unwrap();
+        groups.groups().iter().any(|group| group.state() == "PreparingRebalance")
+    };
+    turnstile_testkit::until("the brokers wait for all to join", waits).await;
+    // The other hears of it with its next heartbeat, which nobody sees: it comes ten times in a session.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    leaves.end().await?;
+    proxy.each()[0].pass();
+    busy.0.until(1500).await?;
+    late.end().await?;
+    third.end().await?;
+    assert_eq!(repeated(&busy.0), 0, "of {}", busy.0.count());
     Ok(())
 }
 

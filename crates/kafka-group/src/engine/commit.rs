@@ -17,8 +17,8 @@ use super::{Engine, NAP, Partition, State};
 use crate::metric;
 use crate::slot::Slot;
 
-/// How often a last commit is tried that fails for a passing reason.
-const TRIES: u32 = 3;
+/// How long to wait before a last commit is tried again that failed for a passing reason.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long to wait after one that failed, where nothing is committed yet.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a commit may take that somebody waits for.
@@ -59,29 +59,40 @@ impl Engine {
         next
     }
 
-    /// Commits what is done in these slots, and waits for it: the last thing before they change hands.
-    pub(super) fn commit_last(&self, slots: &[Arc<Slot>]) {
-        let until = Instant::now() + PATIENCE;
-        let state = &mut *self.state.lock();
-        if let Some(under_way) = state.committing.take() {
+    /// Commits what is done in these slots, and waits for it: the last thing before they change hands. It is tried again as
+    /// long as `ours` holds, and until `until`, or for a few seconds at least.
+    ///
+    /// Whoever leaves in the middle of a rebalance needs that: his request waits behind that to join, which the brokers answer
+    /// when all have come, and is then of the past generation.
+    pub(super) fn commit_last(&self, slots: &[Arc<Slot>], until: Instant, mut ours: impl FnMut() -> bool) {
+        let until = until.max(Instant::now() + PATIENCE);
+        let under_way = self.state.lock().committing.take();
+        if let Some(under_way) = under_way {
             let result = self.wait(&under_way, until);
-            self.note_commit(state, result);
+            self.note_commit(&mut self.state.lock(), result);
         }
-        for tried in 1..=TRIES {
-            let mut all = TopicPartitionList::new();
-            let now = Instant::now();
-            let is_theirs = |ours: &&mut Partition| slots.iter().any(|slot| Arc::ptr_eq(slot, &ours.slot));
-            state.partitions.iter_mut().filter(is_theirs).for_each(|ours| self.offer(ours, now, &mut all));
-            if all.count() == 0 {
+        loop {
+            let answer = {
+                let state = &mut *self.state.lock();
+                let mut all = TopicPartitionList::new();
+                let now = Instant::now();
+                let is_theirs = |ours: &&mut Partition| slots.iter().any(|slot| Arc::ptr_eq(slot, &ours.slot));
+                state.partitions.iter_mut().filter(is_theirs).for_each(|ours| self.offer(ours, now, &mut all));
+                if all.count() == 0 {
+                    return;
+                }
+                self.send(state, all)
+            };
+            let result = self.wait(&answer, until);
+            let again = result.as_ref().is_err_and(is_passing);
+            self.note_commit(&mut self.state.lock(), result);
+            if !again || Instant::now() >= until {
                 return;
             }
-            let result = self.wait(&self.send(state, all), until);
-            let again = tried < TRIES && Instant::now() < until && result.as_ref().is_err_and(is_passing);
-            self.note_commit(state, result);
-            if !again {
+            std::thread::sleep(AGAIN);
+            if !self.pulse.still_alive() || !ours() {
                 return;
             }
-            std::thread::sleep(NAP);
         }
     }
 
@@ -168,10 +179,11 @@ impl Engine {
     }
 }
 
+/// Whether it may pass by itself while the partitions are ours.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
-        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator, OperationTimedOut,
-        RequestTimedOut, StaleMemberEpoch, WaitingForCoordinator,
+        BrokerTransportFailure, CoordinatorLoadInProgress, CoordinatorNotAvailable, IllegalGeneration, NotCoordinator,
+        OperationTimedOut, RebalanceInProgress, RequestTimedOut, StaleMemberEpoch, WaitingForCoordinator,
     };
     matches!(
         error.rdkafka_error_code(),
@@ -179,8 +191,10 @@ fn is_passing(error: &KafkaError) -> bool {
             BrokerTransportFailure
                 | CoordinatorLoadInProgress
                 | CoordinatorNotAvailable
+                | IllegalGeneration
                 | NotCoordinator
                 | OperationTimedOut
+                | RebalanceInProgress
                 | RequestTimedOut
                 | StaleMemberEpoch
                 | WaitingForCoordinator

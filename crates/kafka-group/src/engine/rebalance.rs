@@ -199,9 +199,9 @@ impl Engine {
         let slots = self.theirs(taken);
         tracing::info!(partitions = ?slots, "revoked");
         let limit = self.settings.drain_limit.min(self.settings.max_poll_interval / 2);
-        let ours_still = self.drain(consumer, &slots, limit, || !consumer.assignment_lost());
-        if ours_still {
-            self.commit_last(&slots);
+        let ours = || !consumer.assignment_lost();
+        if self.drain(consumer, &slots, limit, ours) {
+            self.commit_last(&slots, Instant::now(), ours);
         }
         self.let_go(consumer, taken, &slots);
     }
@@ -292,15 +292,16 @@ impl Engine {
         };
         // Nothing more is taken, and polling goes on, since it may take longer than the longest poll interval.
         let rests = consumer.assignment().and_then(|all| consumer.pause(&all));
-        let ours_still = self.drain(consumer, &slots, self.shutdown.limit(), || {
+        let mut ours = || {
             // A record is not worked on any more, so it is delivered again.
             if let Some(Err(KafkaError::MessageConsumptionFatal(_))) = consumer.poll(Duration::ZERO) {
                 return false;
             }
             rests.is_ok() && !consumer.assignment_lost()
-        });
-        if ours_still {
-            self.commit_last(&slots);
+        };
+        let until = Instant::now() + self.shutdown.limit();
+        if self.drain(consumer, &slots, self.shutdown.limit(), &mut ours) {
+            self.commit_last(&slots, until, ours);
         }
         let mut state = self.state.lock();
         slots.iter().for_each(|slot| self.close(&mut state, slot));

@@ -205,9 +205,12 @@ impl<H: Handler<Record>> Worker<H> {
             offset = record.offset(),
             attempt = number
         );
-        let outcome = match span.is_disabled() {
-            true => work.await,
-            false => work.instrument(span).await,
+        // Without it, nothing of it is carried along.
+        let outcome = if span.is_disabled() {
+            drop(span);
+            work.await
+        } else {
+            Box::pin(work.instrument(span)).await
         };
         outcome.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

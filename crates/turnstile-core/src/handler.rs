@@ -4,6 +4,8 @@
 //! may see the same message again, after a crash for example, so its effect should bear repetition.
 
 use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,10 +23,20 @@ pub trait Handler<M>: Send + Sync + 'static {
     async fn handle(&self, message: &M, attempt: Attempt<'_>) -> Outcome;
 }
 
-#[async_trait]
-impl<M: Sync, H: Handler<M> + ?Sized> Handler<M> for std::sync::Arc<H> {
-    async fn handle(&self, message: &M, attempt: Attempt<'_>) -> Outcome {
-        (**self).handle(message, attempt).await
+// Written out, since `async_trait` would put one box into another for each message.
+impl<M: Sync, H: Handler<M> + ?Sized> Handler<M> for Arc<H> {
+    fn handle<'this, 'message, 'attempt, 'all>(
+        &'this self,
+        message: &'message M,
+        attempt: Attempt<'attempt>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'all>>
+    where
+        'this: 'all,
+        'message: 'all,
+        'attempt: 'all,
+        Self: 'all,
+    {
+        (**self).handle(message, attempt)
     }
 }
 

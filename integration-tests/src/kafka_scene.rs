@@ -181,6 +181,25 @@ impl Scene {
         .await;
     }
 
+    /// Two members join one that is at work, and two leave; each has done so many before the next comes. What is said of it.
+    ///
+    /// # Errors
+    /// When a member does not start, or does not end in an orderly way.
+    pub async fn come_and_go(&self, each: usize) -> Result<Verdict> {
+        let mut members = Vec::new();
+        for name in ["one", "two", "three"] {
+            members.push(self.member(name)?);
+            self.produce_until_done_by(name, each).await;
+        }
+        let stays = members.remove(1);
+        for member in members {
+            member.ended().await?;
+        }
+        self.until_all_committed().await;
+        stays.ended().await?;
+        self.verdict().await
+    }
+
     /// Waits until this member is at work on a record.
     pub async fn until_at_work(&self, who: &str) {
         until(&format!("{who} is at work"), async || {

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use kafka_group::{Attempt, GroupBuilder, Handler, Outcome, Record, Shutdown, Start, StartAt};
-use kafka_partitions::{Cluster, Follow, Step, is_barrier, read};
+use kafka_group::{
+    Attempt, GroupBuilder, Handler, InOrder, Outcome, Record, Scheduler, Shutdown, Start, StartAt, Worker,
+};
+use kafka_mt_consumer::{Handled, LaneOptions, Lanes};
+use kafka_partitions::{Cluster, Follow, Step, is_barrier, read_by};
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -95,20 +98,36 @@ impl Handler<Record> for Notes {
 pub fn member(brokers: &str, group: &str, topics: &[String]) -> GroupBuilder {
     let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
     GroupBuilder::new(brokers, group, topics, start)
-        .session_timeout(Duration::from_secs(30))
+        .session_timeout(Duration::from_secs(10))
         .option("topic.metadata.refresh.interval.ms", "200")
 }
 
-/// A reader that follows the topic's layouts.
+/// A reader that follows the topic's layouts, by kafka-mt-consumer's lanes or in the order of each partition.
 #[must_use]
-pub fn reader(brokers: &str, group: &str, topic: &str, notes: Notes, shutdown: &Shutdown) -> JoinHandle<Result<u64>> {
+pub fn reader(
+    brokers: &str,
+    group: &str,
+    topic: &str,
+    notes: Notes,
+    by_key: bool,
+    shutdown: &Shutdown,
+) -> JoinHandle<Result<u64>> {
     let follow = Follow::new(&Cluster::new(brokers), topic, group);
     let (brokers, group, shutdown) = (brokers.to_owned(), group.to_owned(), shutdown.clone());
+    let member = move |topics: &[String]| member(&brokers, &group, topics);
     tokio::spawn(async move {
-        let report = read(follow, move |topics| member(&brokers, &group, topics), notes, shutdown).await?;
+        let report = match by_key {
+            true => read_by(follow, member, notes, lanes, shutdown).await,
+            false => read_by(follow, member, notes, InOrder::new, shutdown).await,
+        }?;
         anyhow::ensure!(report.stopped_by.is_none(), "stopped by {:?}", report.stopped_by);
         Ok(report.done)
     })
+}
+
+/// kafka-mt-consumer's, by key.
+pub fn lanes<H: Handler<Record>>(worker: Worker<H>) -> impl Scheduler {
+    Lanes::new(Handled(worker), LaneOptions::default())
 }
 
 /// Of each key, what was read of it, each value where it came first: a hand-over between members may repeat some.

@@ -32,17 +32,7 @@ fn clean(verdict: &Verdict) {
 async fn while_members_come_and_go_each_key_is_in_order_and_nothing_is_repeated() {
     for protocol in PROTOCOLS {
         let scene = scene(6, protocol).await;
-        let one = scene.member("one").unwrap();
-        scene.produce_until_done_by("one", 20).await;
-        let two = scene.member("two").unwrap();
-        scene.produce_until_done_by("two", 20).await;
-        let three = scene.member("three").unwrap();
-        scene.produce_until_done_by("three", 20).await;
-        one.ended().await.unwrap();
-        three.ended().await.unwrap();
-        scene.until_all_committed().await;
-        two.ended().await.unwrap();
-        let verdict = scene.verdict().await.unwrap();
+        let verdict = scene.come_and_go(20).await.unwrap();
         clean(&verdict);
         assert_eq!((verdict.done, verdict.duplicates), (verdict.produced, 0), "{verdict}");
     }

@@ -8,16 +8,19 @@ use kafka_group::Shutdown;
 use kafka_partitions::{Change, Cluster, Step};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::task::JoinHandle;
 use turnstile_integration_tests::layouts::{
-    Notes, Role, Seen, by_key, in_topics, member, name_of, out_of_order, process, reader,
+    Notes, Role, Seen, by_key, in_topics, lanes, member, name_of, out_of_order, process, reader,
 };
 use turnstile_integration_tests::until;
 use turnstile_testkit::child::Child;
-use turnstile_testkit::kafka::{Kafka, shared};
+use turnstile_testkit::kafka::{self, Kafka, shared};
 use turnstile_testkit::unique;
 
 const LAYOUTS: &str = env!("CARGO_BIN_EXE_layouts");
 const KEYS: u32 = 12;
+
+type Reader = JoinHandle<anyhow::Result<u64>>;
 
 struct Scene {
     brokers: String,
@@ -48,10 +51,14 @@ impl Scene {
         process(LAYOUTS, &Role::Change { brokers, topic, into, partitions, halt: halt.map(name_of) }).unwrap()
     }
 
-    fn reader(&self, slow: u64) -> tokio::task::JoinHandle<anyhow::Result<u64>> {
+    fn reader(&self, slow: u64) -> Reader {
+        self.reader_by(slow, false)
+    }
+
+    fn reader_by(&self, slow: u64, by_key: bool) -> Reader {
         let notes = Notes { seen: self.seen.clone(), slow: Duration::from_millis(slow) };
         let group = format!("group-of-{}", self.topic);
-        reader(&self.brokers, &group, &self.topic, notes, &self.shutdown)
+        reader(&self.brokers, &group, &self.topic, notes, by_key, &self.shutdown)
     }
 
     /// Ends a writer, and says how many rounds it wrote.
@@ -73,6 +80,16 @@ impl Scene {
         }
         assert_eq!(self.read(), records, "{:?}", out_of_order(&self.seen).first());
         assert_eq!(self.in_topics().await, (records, 0), "records, and those of them that are there twice");
+    }
+
+    /// Waits until so many records were read, ends the readers, and sees that each key came in order.
+    async fn until_all_in_order(&self, records: u64, readers: [Reader; 2]) {
+        self.until_read(records).await;
+        self.shutdown.begin();
+        for reader in readers {
+            reader.await.unwrap().unwrap();
+        }
+        assert_eq!(out_of_order(&self.seen), [], "in order, none lost");
     }
 
     /// How many records the topics of all layouts have, and how many of them are there twice.
@@ -112,12 +129,7 @@ async fn growing_keeps_the_order_of_each_key_with_writers_and_readers_at_work_an
     let expected = scene.in_topics().await.0;
     let of_dead = expected - rounds.iter().sum::<u64>() * u64::from(KEYS);
     assert!(of_dead > 0 && of_dead % u64::from(KEYS) == 0, "{of_dead}");
-    scene.until_read(expected).await;
-    scene.shutdown.begin();
-    for reader in readers {
-        reader.await.unwrap().unwrap();
-    }
-    assert_eq!(out_of_order(&scene.seen), [], "in order, none lost");
+    scene.until_all_in_order(expected, readers).await;
     let new = scene.seen.lock().iter().filter(|(.., partition)| *partition >= 2).count();
     assert!(new > 0, "nothing came by the new partitions");
 }
@@ -143,6 +155,58 @@ async fn a_plain_increase_is_seen_to_break_the_order_of_keys() {
     scene.shutdown.begin();
     run.await.unwrap().unwrap();
     assert!(!out_of_order(&scene.seen).is_empty(), "no key was overtaken: the checker is blind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_workers_by_key_follow_a_topic_that_grows_and_moves_and_where_they_do_not_keys_are_seen_to_be_overtaken() {
+    let scene = Scene::new(&shared().await.unwrap(), 2).await;
+    let mut writer = scene.writer("one", Duration::from_secs(30)).await;
+    let readers = [scene.reader_by(100, true), scene.reader_by(100, true)];
+    let blind = Notes { seen: Seen::default(), slow: Duration::from_secs(1) };
+    let (seen, group) = (blind.seen.clone(), unique("blind"));
+    let blind = member(&scene.brokers, &group, std::slice::from_ref(&scene.topic)).scheduled(blind, lanes).unwrap();
+    let stop = Shutdown::new(Duration::from_millis(100));
+    let blind = tokio::spawn(blind.run(stop.clone()));
+    until("the blind one is at work", async || !seen.lock().is_empty()).await;
+    writer.line_with("round 20 ").await.unwrap();
+
+    let plan = scene.cluster.plan(Change::grow(&scene.topic, 5)).await.unwrap();
+    scene.cluster.carry_out(plan, |_| ()).await.unwrap();
+    writer.line_with("epoch 2").await.unwrap();
+    let overtaken = || out_of_order(&seen).iter().any(|(key, _)| key.starts_with("one-"));
+    until("a key is overtaken where nobody follows", async || overtaken()).await;
+    stop.begin();
+    blind.await.unwrap().unwrap();
+    let plan = scene.cluster.plan(Change::into_topic(&scene.topic, unique("small"), 1)).await.unwrap();
+    scene.cluster.carry_out(plan, |_| ()).await.unwrap();
+    writer.line_with("epoch 3").await.unwrap();
+    let expected = scene.ended(writer).await * u64::from(KEYS);
+    scene.until_all_in_order(expected, readers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_brokers_is_lost_in_the_middle_of_a_change_and_with_the_other_two_it_comes_to_its_end() {
+    let mut kafka = kafka::Cluster::start(3).await.unwrap();
+    let scene = Scene::new(&kafka, 2).await;
+    let mut writer = scene.writer("one", Duration::from_secs(60)).await;
+    let readers = [scene.reader(2), scene.reader(2)];
+    writer.line_with("round 5 ").await.unwrap();
+    let mut change = scene.change(None, 5, Some(Step::Closed));
+    change.line_with("halted").await.unwrap();
+    let log = scene.cluster.topic(&format!("{}.layouts", scene.topic)).await.unwrap();
+    let leader = log.partitions[0].leader.unwrap();
+    kafka.each().iter_mut().find(|broker| broker.id() == leader).unwrap().kill().await.unwrap();
+    change.say("go on").await.unwrap();
+    // It may say that it has failed; then it is asked for again.
+    let done = async {
+        while change.line().await.as_deref() != Some("done 2") {
+            change = scene.change(None, 5, None);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), done).await.unwrap();
+    writer.line_with("epoch 2").await.unwrap();
+    let expected = scene.ended(writer).await * u64::from(KEYS);
+    scene.until_all_in_order(expected, readers).await;
 }
 
 /// A producer with a transaction that it has begun under the first layout, and commits behind the barrier.
@@ -207,12 +271,8 @@ async fn moves_that_are_killed_at_each_step_are_taken_up_and_lose_and_repeat_not
         writer.line_with(&format!("epoch {}", number + 2)).await.unwrap();
     }
     let expected = scene.ended(writer).await * u64::from(KEYS);
-    scene.until_read(expected).await;
-    scene.shutdown.begin();
-    for reader in readers {
-        reader.await.unwrap().unwrap();
-    }
-    assert_eq!(out_of_order(&scene.seen), [], "in order, none lost");
+    scene.until_all_in_order(expected, readers).await;
+    assert_eq!(scene.seen.lock().len() as u64, expected, "nothing is repeated when members leave and join");
     let topics: std::collections::BTreeSet<_> =
         scene.seen.lock().iter().map(|(_, _, topic, _)| topic.clone()).collect();
     assert_eq!(topics.len(), steps.len() + 1, "{topics:?}");

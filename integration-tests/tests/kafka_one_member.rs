@@ -23,20 +23,8 @@ fn clean(verdict: &Verdict) {
     assert!(verdict.is_clean(), "{verdict}");
 }
 
-/// Two join one that is at work, and two leave.
 async fn come_and_go(protocol: Protocol) {
-    let scene = scene(6, protocol).await;
-    let one = scene.member("one").unwrap();
-    scene.produce_until_done_by("one", 5).await;
-    let two = scene.member("two").unwrap();
-    scene.produce_until_done_by("two", 5).await;
-    let three = scene.member("three").unwrap();
-    scene.produce_until_done_by("three", 5).await;
-    one.ended().await.unwrap();
-    three.ended().await.unwrap();
-    scene.until_all_committed().await;
-    two.ended().await.unwrap();
-    let verdict = scene.verdict().await.unwrap();
+    let verdict = scene(6, protocol).await.come_and_go(5).await.unwrap();
     clean(&verdict);
     assert_eq!(verdict.done, verdict.produced, "{verdict}");
     assert_eq!(verdict.duplicates, 0, "nothing is repeated where nobody fails: {verdict}");

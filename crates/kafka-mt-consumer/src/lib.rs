@@ -25,4 +25,4 @@ pub use kafka_group::{
 pub use lanes::Lanes;
 pub use options::{Adaptive, LaneOptions, NullKeys, Order};
 pub use seat::LaneSeat;
-pub use work::Work;
+pub use work::{Handled, Work};

@@ -26,8 +26,8 @@ pub trait Work: Send + Sync + 'static {
     }
 }
 
-/// A handler's, with its retries and dead letters.
-pub(crate) struct Handled<H>(pub Worker<H>);
+/// The work of a handler, with its retries and dead letters: for [`Lanes`](crate::Lanes) within another scheduler.
+pub struct Handled<H>(pub Worker<H>);
 
 impl<H: Handler<Record>> Work for Handled<H> {
     async fn work(&self, slot: &Arc<Slot>, records: &[Record], seat: &LaneSeat) -> Settled {

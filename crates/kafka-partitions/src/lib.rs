@@ -30,6 +30,6 @@ pub use ordered::{Follow, Ordered};
 pub use partitioner::{Partitioner, fnv1a, murmur2};
 pub use rdkafka;
 #[cfg(feature = "group")]
-pub use reader::{ReadError, read};
+pub use reader::{ReadError, read, read_by};
 pub use skew::{Share, Skew};
 pub use writer::{Writer, WriterOptions, Written};

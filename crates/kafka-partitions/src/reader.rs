@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use kafka_group::{Attempt, ConfigError, GroupBuilder, Handler, InOrder, Outcome, Record, Report, RunError, Shutdown};
+use kafka_group::{ConfigError, GroupBuilder, Handler, InOrder, Record, Report, RunError, Scheduler, Shutdown, Worker};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -42,13 +41,27 @@ pub async fn read<H: Handler<Record>>(
     handler: H,
     shutdown: Shutdown,
 ) -> Result<Report, ReadError> {
+    read_by(follow, member, handler, InOrder::new, shutdown).await
+}
+
+/// As [`read`], in the order of another scheduler, which is made anew for each member: kafka-mt-consumer's lanes, say.
+///
+/// # Errors
+/// As those of [`read`].
+pub async fn read_by<H: Handler<Record>, S: Scheduler>(
+    follow: Follow,
+    member: impl Fn(&[String]) -> GroupBuilder,
+    handler: H,
+    scheduler: impl Fn(Worker<Arc<H>>) -> S,
+    shutdown: Shutdown,
+) -> Result<Report, ReadError> {
     let handler = Arc::new(handler);
     let mut sum = Report::default();
     loop {
         let topics = topics(&follow).await?;
         let mut moved = None;
-        let member = member(&topics).scheduled(Shared(handler.clone()), |worker| {
-            let ordered = Ordered::new(InOrder::new(worker), follow.clone(), topics.clone());
+        let member = member(&topics).scheduled(handler.clone(), |worker| {
+            let ordered = Ordered::new(scheduler(worker), follow.clone(), topics.clone());
             moved = Some(ordered.moved());
             ordered
         })?;
@@ -96,14 +109,4 @@ async fn topics(follow: &Follow) -> Result<Vec<String>, TopicError> {
         if found.is_empty() { Err(TopicError::UnknownTopic(topic)) } else { Ok(found) }
     })
     .await
-}
-
-/// One handler for several members.
-struct Shared<H>(Arc<H>);
-
-#[async_trait]
-impl<H: Handler<Record>> Handler<Record> for Shared<H> {
-    async fn handle(&self, record: &Record, attempt: Attempt<'_>) -> Outcome {
-        self.0.handle(record, attempt).await
-    }
 }

@@ -250,9 +250,13 @@ fn claims_of_kafka_mt_consumer_break_with_their_guards() {
 }
 
 #[test]
-fn a_reader_that_stays_with_a_topic_that_was_moved_is_seen() {
-    let moves = "a move that is killed half way is taken up, and nothing is lost or overtaken";
-    breaks("kafka-partitions", &["follow"], &[moves], &[]);
+fn claims_of_kafka_partitions_break_with_their_guards() {
+    let claims = [
+        "each key stays in order when a topic grows, and nothing is lost",
+        "a writer that was stopped writes nothing by the old route behind the barrier",
+        "a move that is killed half way is taken up, and nothing is lost or overtaken",
+    ];
+    breaks("kafka-partitions", &["barrier", "fence-writers", "follow"], &claims, &[]);
 }
 
 #[test]

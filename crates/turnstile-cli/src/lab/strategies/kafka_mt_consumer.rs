@@ -38,15 +38,8 @@ impl Strategy for KafkaMtConsumer {
 
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let mut records = Records {
-            processes: speed::PROCESSES,
-            partitions: PARTITIONS,
-            session_ms: u64::try_from(SESSION.as_millis())?,
-            ..Records::default()
-        };
         let lanes = Lanes { order: LaneOrder::Key, metadata: 4096, hangs_at: None };
-        speed::throughput(&trial, &mut records, Some(&lanes)).await?;
-        let times = speed::latency(&trial, &mut records, Some(&lanes)).await?;
+        let (mut records, times) = speed::measure(&trial, Some(&lanes)).await?;
         let checks = Vec::from(killed(&trial, &mut records, lanes).await?);
         Ok(Findings {
             name: self.name(),

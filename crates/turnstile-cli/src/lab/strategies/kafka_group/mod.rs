@@ -22,7 +22,7 @@ use crate::lab::breaks::Break;
 use crate::lab::crew::{Worker, WorkerArgs};
 use crate::lab::findings::Findings;
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
-use crate::lab::metrics::{Metrics, Records};
+use crate::lab::metrics::Metrics;
 use crate::lab::post::Post;
 
 pub const PARTITIONS: i32 = 8;
@@ -44,14 +44,7 @@ impl Strategy for KafkaGroup {
 
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let mut records = Records {
-            processes: speed::PROCESSES,
-            partitions: PARTITIONS,
-            session_ms: u64::try_from(SESSION.as_millis())?,
-            ..Records::default()
-        };
-        speed::throughput(&trial, &mut records, None).await?;
-        let times = speed::latency(&trial, &mut records, None).await?;
+        let (mut records, times) = speed::measure(&trial, None).await?;
         let mut checks = Vec::from(killed::run(&trial, &mut records).await?);
         checks.push(leaving::run(&trial, &mut records).await?);
         checks.extend(idle::run(&trial).await?);

@@ -6,13 +6,13 @@ use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
 use super::orders::{Join, Lanes, Left, Order};
-use super::{PARTITIONS, come, gather, join};
+use super::{PARTITIONS, SESSION, come, gather, join};
 use crate::lab::crew::Worker;
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
 use crate::lab::latency::Latency;
 use crate::lab::metrics::Records;
 
-pub const PROCESSES: u32 = 2;
+const PROCESSES: u32 = 2;
 /// How many records are produced between two looks at the clock, and how many there are at the most.
 const BATCH: u64 = 20_000;
 const MOST: u64 = 4_000_000;
@@ -20,8 +20,21 @@ const MOST: u64 = 4_000_000;
 const IN_HAND: u64 = 10_000;
 const PACED: u64 = 1000;
 
+/// Both, by kafka-group's workers in order or in lanes.
+pub async fn measure(trial: &Trial<'_>, lanes: Option<&Lanes>) -> Result<(Records, Latency)> {
+    let mut records = Records {
+        processes: PROCESSES,
+        partitions: PARTITIONS,
+        session_ms: u64::try_from(SESSION.as_millis())?,
+        ..Records::default()
+    };
+    throughput(trial, &mut records, lanes).await?;
+    let times = latency(trial, &mut records, lanes).await?;
+    Ok((records, times))
+}
+
 /// Records without an end, and handlers with nothing to do.
-pub async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<()> {
+async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<()> {
     let scene = trial.scene("full", PARTITIONS).await?;
     trial.phase("speed: filling a topic");
     let begun = Instant::now();
@@ -47,7 +60,7 @@ pub async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<
 }
 
 /// A steady pace, far below what it could be.
-pub async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Latency> {
+async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Latency> {
     trial.phase(&format!("latency: {PACED} records a second, {:?}", trial.lab.time));
     let scene = trial.scene("paced", PARTITIONS).await?;
     let workers = members(&scene, false, lanes).await?;

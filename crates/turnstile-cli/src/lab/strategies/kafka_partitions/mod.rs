@@ -32,6 +32,8 @@ use crate::lab::words::{count, millis};
 const KEYS: u32 = 12;
 /// How many rounds are written before anything happens.
 const ROUNDS: u64 = 20;
+/// How long readers have to come to what they are to leave alone for now.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// The strategy.
 pub struct KafkaPartitions;
@@ -120,6 +122,8 @@ async fn grows(trial: &Trial<'_>, routes: &mut Routes) -> Result<[Check; 2]> {
     for writer in [&mut goes_on, &mut stopped] {
         until(writer, |standing| standing.rounds >= ROUNDS).await?;
     }
+    let old = 0..scene.partitions;
+    ensure!(readers.come_to(old, PATIENCE).await, "the old partitions are not read within {PATIENCE:?}");
     stopped.child().stop()?;
     let (begun, (step, steps)) = (Instant::now(), std::sync::mpsc::channel());
     let plan = cluster.plan(Change::grow(&scene.topic, 5)).await?;
@@ -132,6 +136,8 @@ async fn grows(trial: &Trial<'_>, routes: &mut Routes) -> Result<[Check; 2]> {
     until(&mut goes_on, |standing| standing.epoch == layout.epoch).await?;
     let rounds = stopped.ask::<Standing>(&Order::Stand).await?.rounds;
     until(&mut stopped, |standing| standing.rounds >= rounds + ROUNDS).await?;
+    // Who does not mind the barrier reads the new partitions while there is much to do in the old ones.
+    readers.come_to(scene.partitions..layout.partitions, MOMENT).await;
     readers.hurry();
     let mut written = 0;
     for writer in [&mut goes_on, &mut stopped] {

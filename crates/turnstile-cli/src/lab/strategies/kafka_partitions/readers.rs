@@ -1,6 +1,7 @@
 //! Members of a group that read a topic through its changes, and what they were given.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +28,15 @@ pub struct Readers {
     slow: Arc<AtomicBool>,
 }
 
-/// By key, the values in the order in which they were begun.
-type Seen = Arc<Mutex<BTreeMap<String, Vec<u64>>>>;
+type Seen = Arc<Mutex<Book>>;
+
+#[derive(Default)]
+struct Book {
+    /// By key, the values in the order in which they were begun.
+    values: BTreeMap<String, Vec<u64>>,
+    /// Of which there was a record.
+    partitions: BTreeSet<i32>,
+}
 
 struct Notes {
     seen: Seen,
@@ -43,7 +51,11 @@ impl Handler<Record> for Notes {
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
         // What is no number is no record of the lab's: a barrier, which only those see who do not follow.
         let Ok(value) = text(record.value()).parse() else { return Outcome::Done };
-        self.seen.lock().entry(text(record.key())).or_default().push(value);
+        {
+            let mut seen = self.seen.lock();
+            seen.partitions.insert(record.partition());
+            seen.values.entry(text(record.key())).or_default().push(value);
+        }
         if record.partition() < self.partitions && self.slow.load(Ordering::Relaxed) {
             sleep(SLOW).await;
         }
@@ -82,9 +94,21 @@ impl Readers {
         self.slow.store(false, Ordering::Relaxed);
     }
 
+    /// Waits until there was a record of each of these partitions, for so long at most; whether there was.
+    pub async fn come_to(&self, partitions: Range<i32>, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !partitions.clone().all(|one| self.seen.lock().partitions.contains(&one)) {
+            if Instant::now() > until {
+                return false;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
     /// Different records.
     fn count(&self) -> u64 {
-        self.seen.lock().values().map(|values| values.iter().collect::<BTreeSet<_>>().len() as u64).sum()
+        self.seen.lock().values.values().map(|values| values.iter().collect::<BTreeSet<_>>().len() as u64).sum()
     }
 
     /// Waits until they have read so many, or read no more; then ends them.
@@ -103,7 +127,7 @@ impl Readers {
         }
         let seen = self.seen.lock();
         let mut read = Read::default();
-        for values in seen.values() {
+        for values in seen.values.values() {
             // Where each came first: a hand-over between members may repeat some.
             let mut known = BTreeSet::new();
             let first: Vec<_> = values.iter().filter(|value| known.insert(**value)).collect();

@@ -6,23 +6,26 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use turnstile_benches::consume::{Keys, Read, Topic};
-use turnstile_benches::parallel::{p99, redone, victim, waits};
+use turnstile_benches::parallel::{p99, redone, victim};
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{Compared, alone, by_turns, compare};
 use turnstile_benches::runtime;
+use turnstile_benches::wait::{Exact, Wait};
 use turnstile_testkit::kafka::Kafka;
 
 const RECORDS: &str = "mt-consumer/records";
 const CPU: &str = "mt-consumer/cpu";
-const WORK: [(&str, u64, Keys, u64); 4] = [
-    ("mt-consumer/1ms", 1, EVEN, 600_000),
-    ("mt-consumer/1ms/zipf", 1, ZIPF, 20_000),
-    ("mt-consumer/10ms", 10, EVEN, 200_000),
-    ("mt-consumer/10ms/zipf", 10, ZIPF, 3_000),
+/// What takes so many milliseconds, by an exact clock or tokio's, and how many records are read.
+const WORK: [(&str, u64, bool, Keys, u64); 5] = [
+    ("mt-consumer/1ms", 1, false, EVEN, 600_000),
+    ("mt-consumer/1ms/exact", 1, true, EVEN, 1_000_000),
+    ("mt-consumer/1ms/zipf", 1, false, ZIPF, 20_000),
+    ("mt-consumer/10ms", 10, false, EVEN, 200_000),
+    ("mt-consumer/10ms/zipf", 10, false, ZIPF, 3_000),
 ];
 const SLOW_KEY: &str = "mt-consumer/slow-key-p99";
 const REDONE: &str = "mt-consumer/redone";
-const IDS: [&str; 8] = [RECORDS, CPU, WORK[0].0, WORK[1].0, WORK[2].0, WORK[3].0, SLOW_KEY, REDONE];
+const IDS: [&str; 9] = [RECORDS, CPU, WORK[0].0, WORK[1].0, WORK[2].0, WORK[3].0, WORK[4].0, SLOW_KEY, REDONE];
 
 const EVEN: Keys = Keys::Even(10_000);
 const ZIPF: Keys = Keys::Zipf(10_000);
@@ -72,7 +75,7 @@ fn main() -> Result<()> {
     if let Some(work) = args.once {
         return runtime.block_on(async {
             let topic = Topic::fill(records, EVEN).await?;
-            let work = (work > 0).then(|| Duration::from_millis(work));
+            let work = (work > 0).then(|| Wait::Tokio(Duration::from_millis(work)));
             let Read { rate, cpu } = topic.by_key(work, IN_FLIGHT).await?;
             println!("{} records: {rate:.0} a second, {cpu:.3} s of processor time a million", topic.records());
             Ok(())
@@ -108,18 +111,19 @@ async fn measure(
         show(Row::compared(RECORDS, "records/s", Aim::RatioAtLeast(0.8), compared(|read| read.rate)))?;
         show(Row::compared(CPU, "s/million", Aim::RatioAtMost(1.5), compared(|read| read.cpu)))?;
     }
-    for (id, millis, keys, records) in WORK.into_iter().filter(|(id, ..)| wanted(id)) {
+    for (id, millis, exact, keys, records) in WORK.into_iter().filter(|(id, ..)| wanted(id)) {
         let (time, records) = (Duration::from_millis(millis), if quick { records / 100 } else { records });
         let topic = Topic::fill(records, keys).await?;
         let of_work = (IN_FLIGHT as f64).min(1.0 / keys.hottest()) / time.as_secs_f64();
         let (mut timers, rounds) = (f64::MAX, rounds.min(5));
-        let ours = async || Ok(topic.by_key(Some(time), IN_FLIGHT).await?.rate);
+        let wait = if exact { Wait::Exact(Exact::new(time)) } else { Wait::Tokio(time) };
+        let ours = async || Ok(topic.by_key(Some(wait.clone()), IN_FLIGHT).await?.rate);
         let ideal = async || {
-            timers = waits(time, IN_FLIGHT).await.min(1.0 / keys.hottest() * waits(time, 1).await);
+            timers = wait.at_most(IN_FLIGHT).await.min(1.0 / keys.hottest() * wait.at_most(1).await);
             Ok(topic.raw().await?.rate.min(of_work))
         };
         let compared = compare(rounds, ours, ideal).await?;
-        let note = format!("tokio's timers alone: {timers:.0}");
+        let note = format!("tasks that only wait: {timers:.0}");
         show(Row::compared(id, "records/s", Aim::IdealAtLeast(0.9), compared).and(&note))?;
     }
     if ![SLOW_KEY, REDONE].into_iter().any(&wanted) {

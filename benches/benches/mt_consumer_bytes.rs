@@ -14,12 +14,17 @@ use turnstile_testkit::kafka::Kafka;
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const RECORDS: usize = 10_000;
+
 fn main() -> Result<()> {
     let json = std::env::args().any(|argument| argument == "--json");
     runtime()?.block_on(async {
         let server = Kafka::builder().for_measuring().start().await?;
-        let bytes = alone(3, async || bytes(HEAP, &server, 10_000).await).await?;
-        let row = Row::alone("mt-consumer/bytes", "bytes", Aim::AtMost(500.0), bytes);
+        let in_flight = alone(3, async || bytes(HEAP, &server, RECORDS, RECORDS).await).await?;
+        // What it takes to have them in hand: all but one wait.
+        let in_hand = alone(3, async || bytes(HEAP, &server, RECORDS, 1).await).await?;
+        let note = format!("of which {in_hand:.0} when it only waits");
+        let row = Row::alone("mt-consumer/bytes", "bytes", Aim::AtMost(500.0), in_flight).and(&note);
         println!("{}", if json { row.json()? } else { row.line() });
         Ok(())
     })

@@ -14,6 +14,7 @@ pub mod rounds;
 pub mod streams;
 pub mod takeover;
 pub mod turns;
+pub mod wait;
 
 use std::time::Duration;
 

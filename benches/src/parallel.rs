@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use kafka_group::rdkafka::ClientConfig;
 use kafka_group::rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use kafka_group::{Amount, Attempt, CommitPolicy, GroupBuilder, Handler, Outcome, Record, Shutdown, Start, StartAt};
+use kafka_group::{
+    Amount, Attempt, CommitPolicy, GroupBuilder, Handler, Outcome, Record, Shutdown, Start, StartAt, Status,
+};
 use kafka_mt_consumer::ParallelBuilder;
 use stats_alloc::{Region, StatsAlloc};
 use tokio::sync::Semaphore;
@@ -19,6 +21,7 @@ use turnstile_testkit::unique;
 
 use crate::consume::{Empty, Ends, FETCHING, LIMIT, PARTITIONS, Read, Topic};
 use crate::rounds::quantile;
+use crate::wait::Wait;
 
 fn member(brokers: &str, group: &str, topic: &str, in_flight: usize) -> ParallelBuilder {
     let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
@@ -31,7 +34,7 @@ fn member(brokers: &str, group: &str, topic: &str, in_flight: usize) -> Parallel
 struct Waits {
     ends: Arc<Ends>,
     left: AtomicI64,
-    time: Duration,
+    wait: Wait,
 }
 
 #[async_trait]
@@ -40,7 +43,7 @@ impl Handler<Record> for Waits {
         if record.offset() == 0 {
             self.ends.first();
         }
-        tokio::time::sleep(self.time).await;
+        self.wait.over().await;
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.ends.over();
         }
@@ -53,12 +56,12 @@ impl Topic {
     ///
     /// # Errors
     /// When the run fails, or not all was handled.
-    pub async fn by_key(&self, work: Option<Duration>, in_flight: usize) -> Result<Read> {
+    pub async fn by_key(&self, work: Option<Wait>, in_flight: usize) -> Result<Read> {
         let ends = self.ends();
         let member = member(&self.server.brokers(), &unique("ours"), &self.name, in_flight);
         let member = match work {
             None => member.handler(Empty(ends.clone()))?,
-            Some(time) => member.handler(Waits { ends: ends.clone(), left: AtomicI64::new(self.records()), time })?,
+            Some(wait) => member.handler(Waits { ends: ends.clone(), left: AtomicI64::new(self.records()), wait })?,
         };
         let shutdown = Shutdown::new(Duration::from_secs(30));
         let run = tokio::spawn(member.run(shutdown.clone()));
@@ -68,27 +71,6 @@ impl Topic {
         ensure!(done == self.records() as u64, "{done} records were handled, and not {}", self.records());
         ends.read(self.records())
     }
-}
-
-/// How often a second so many tasks come to the end of that time, which tokio rounds up to its next millisecond: nobody can
-/// do more with that work.
-pub async fn waits(time: Duration, in_flight: usize) -> f64 {
-    let (count, begun) = (Arc::new(AtomicUsize::new(0)), Instant::now());
-    let tasks: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let count = count.clone();
-            tokio::spawn(async move {
-                while begun.elapsed() < Duration::from_secs(1) {
-                    tokio::time::sleep(time).await;
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        let _ = task.await;
-    }
-    count.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Notes how long records were under way, but those of one key, which may take longer.
@@ -178,12 +160,12 @@ impl Handler<Record> for Held {
     }
 }
 
-/// Bytes on the heap for each of so many records in flight, without what the records themselves have: tasks, lanes, books,
-/// and the handlers' futures, which wait for a semaphore.
+/// Bytes on the heap for each of so many records in hand, of which so many are at a handler, without what the records
+/// themselves have: tasks, lanes, books, and the handlers' futures, which wait for a semaphore.
 ///
 /// # Errors
 /// When Kafka or the run fails.
-pub async fn bytes(heap: &'static StatsAlloc<System>, kafka: &Kafka, in_flight: usize) -> Result<f64> {
+pub async fn bytes(heap: &'static StatsAlloc<System>, kafka: &Kafka, in_hand: usize, in_flight: usize) -> Result<f64> {
     let topic = unique("bytes");
     kafka.topic(&topic, PARTITIONS).await?;
     let held = Arc::new(Held { begun: AtomicUsize::new(0), go: Semaphore::new(0) });
@@ -192,12 +174,15 @@ pub async fn bytes(heap: &'static StatsAlloc<System>, kafka: &Kafka, in_flight: 
     let shutdown = Shutdown::new(Duration::from_secs(30));
     let run = tokio::spawn(member.run(shutdown.clone()));
     status.wait_for(|status| status.partitions.len() == PARTITIONS as usize).await?;
-    let records: Vec<_> = (0..in_flight).map(|number| (format!("key-{number}"), [b'v'; 100])).collect();
-    let size: usize = records.iter().map(|(key, value)| key.len() + value.len()).sum();
     let region = Region::new(heap);
+    // Made and dropped within what is counted.
+    let records: Vec<_> = (0..in_hand).map(|number| (format!("key-{number}"), [b'v'; 100])).collect();
+    let size: usize = records.iter().map(|(key, value)| key.len() + value.len()).sum();
     kafka.produce(&topic, None, records).await?;
     let begun = Instant::now();
-    while held.begun.load(Ordering::Relaxed) < in_flight {
+    let all_in_hand =
+        |status: &Status| status.partitions.iter().map(|one| one.in_hand.records).sum::<u64>() == in_hand as u64;
+    while held.begun.load(Ordering::Relaxed) < in_flight || !all_in_hand(&status.borrow()) {
         ensure!(begun.elapsed() < LIMIT, "{held} are in flight", held = held.begun.load(Ordering::Relaxed));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -206,7 +191,7 @@ pub async fn bytes(heap: &'static StatsAlloc<System>, kafka: &Kafka, in_flight: 
     held.go.close();
     shutdown.begin();
     run.await??;
-    Ok((grown - size as i64) as f64 / in_flight as f64)
+    Ok((grown - size as i64) as f64 / in_hand as f64)
 }
 
 /// What a process that is to be killed is told: brokers, topic, group.

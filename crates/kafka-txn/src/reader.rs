@@ -1,5 +1,6 @@
 //! Reads what is in a topic as those see it who read only what is committed, or everything.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -37,31 +38,58 @@ pub struct ReadRecord {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Reads a topic from its beginning, without a group: an iterator over its records, each partition's in order, which ends where
-/// the topic ended when that was reached. It blocks; in a runtime it belongs into `spawn_blocking`.
+/// Reads a topic without a group: an iterator over its records, each partition's in order, which ends where the partition ended
+/// when that was reached. It blocks; in a runtime it belongs into `spawn_blocking`.
 ///
 /// For tests and for looking. Who works on records does so as a member of a group.
 #[must_use = "a reader reads when it is iterated over"]
 pub struct Reader {
     client: BaseConsumer,
-    left: usize,
+    /// Partitions whose end is not reached.
+    left: BTreeSet<i32>,
     limit: Duration,
 }
 
 impl Reader {
-    /// A reader of this topic. `connection` has the brokers and the options of the connection.
+    /// A reader of all of this topic. `connection` has the brokers and the options of the connection.
     ///
     /// # Errors
     /// When there is no such topic, it may not be read, or no broker answers within `limit`; the iterator gives the same, when
     /// nothing comes for so long.
-    pub fn open(mut connection: ClientConfig, topic: &str, isolation: Isolation, limit: Duration) -> KafkaResult<Self> {
+    pub fn open(connection: ClientConfig, topic: &str, isolation: Isolation, limit: Duration) -> KafkaResult<Self> {
+        Self::begin(connection, topic, isolation, limit, Offset::Beginning)
+    }
+
+    /// The same, but only of the last so many offsets of each partition, one at least: as many records at the most, since brokers
+    /// use some for themselves.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn newest(
+        connection: ClientConfig,
+        topic: &str,
+        isolation: Isolation,
+        limit: Duration,
+        offsets: u32,
+    ) -> KafkaResult<Self> {
+        Self::begin(connection, topic, isolation, limit, Offset::OffsetTail(offsets.max(1).into()))
+    }
+
+    fn begin(
+        mut connection: ClientConfig,
+        topic: &str,
+        isolation: Isolation,
+        limit: Duration,
+        at: Offset,
+    ) -> KafkaResult<Self> {
         connection
             // Never joined, but librdkafka wants a name.
             .set("group.id", "turnstile-reader")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
+            // Where there are not so many any more.
+            .set("auto.offset.reset", if at == Offset::Beginning { "error" } else { "earliest" })
             .set(
                 "isolation.level",
                 match isolation {
@@ -71,20 +99,21 @@ impl Reader {
             );
         let client: BaseConsumer = connection.create()?;
         let metadata = client.fetch_metadata(Some(topic), limit)?;
-        let mut from = TopicPartitionList::new();
+        let (mut from, mut left) = (TopicPartitionList::new(), BTreeSet::new());
         for known in metadata.topics() {
             if let Some(error) = known.error() {
                 return Err(KafkaError::MetadataFetch(error.into()));
             }
             for partition in known.partitions() {
-                from.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+                from.add_partition_offset(topic, partition.id(), at)?;
+                left.insert(partition.id());
             }
         }
-        if from.count() == 0 {
+        if left.is_empty() {
             return Err(KafkaError::MetadataFetch(Code::UnknownTopic));
         }
         client.assign(&from)?;
-        Ok(Self { client, left: from.count(), limit })
+        Ok(Self { client, left, limit })
     }
 }
 
@@ -93,8 +122,10 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let until = Instant::now() + self.limit;
-        while self.left > 0 {
+        while !self.left.is_empty() {
             match self.client.poll(Duration::from_millis(100)) {
+                // It was written after its end.
+                Some(Ok(message)) if !self.left.contains(&message.partition()) => {}
                 Some(Ok(message)) => {
                     let owned = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
                     return Some(Ok(ReadRecord {
@@ -106,14 +137,15 @@ impl Iterator for Reader {
                         headers: message.headers().map(headers).unwrap_or_default(),
                     }));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => self.left -= 1,
+                // It comes again when more was written since.
+                Some(Err(KafkaError::PartitionEOF(partition))) => _ = self.left.remove(&partition),
                 Some(Err(error)) if is_passing(&error) && Instant::now() < until => {}
                 Some(Err(error)) => {
-                    self.left = 0;
+                    self.left.clear();
                     return Some(Err(error));
                 }
                 None if Instant::now() >= until => {
-                    self.left = 0;
+                    self.left.clear();
                     return Some(Err(KafkaError::MessageConsumption(Code::OperationTimedOut)));
                 }
                 None => {}
@@ -123,12 +155,12 @@ impl Iterator for Reader {
     }
 }
 
-/// What librdkafka says, and goes on trying.
+/// What librdkafka says, and goes on trying; and that the group is forbidden, to which it does not belong.
 fn is_passing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut | Code::Resolve)
-    )
+    use Code::{AllBrokersDown, BrokerTransportFailure, GroupAuthorizationFailed, OperationTimedOut, Resolve};
+    let passing =
+        [AllBrokersDown, BrokerTransportFailure, GroupAuthorizationFailed, OperationTimedOut, Resolve].map(Some);
+    passing.contains(&error.rdkafka_error_code())
 }
 
 fn headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
@@ -146,6 +178,6 @@ fn headers<H: Headers>(headers: &H) -> Vec<(String, Option<Vec<u8>>)> {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("partitions_left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Reader").field("partitions_left", &self.left.len()).finish_non_exhaustive()
     }
 }

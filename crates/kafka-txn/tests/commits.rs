@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kafka_txn::{
-    GroupBuilder, Isolation, LaneOptions, Output, Outputs, Start, StartAt, Step, TxnBuilder, WriteError, Writer,
+    GroupBuilder, Isolation, LaneOptions, Output, Outputs, Reader, Start, StartAt, Step, TxnBuilder, WriteError, Writer,
 };
 use support::{Running, Topics, connection, read};
 use turnstile_testkit::{unique, until};
@@ -140,5 +140,24 @@ async fn a_writer_writes_all_or_nothing() -> Result<()> {
     assert!(taken.to_string().contains("another instance has taken over"), "{taken}");
     other.write(outputs).await?;
     assert_eq!(read(&topics.kafka, &topics.to, Isolation::Committed).await?.len(), 5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_reads_each_partition_to_its_end_also_while_another_grows() -> Result<()> {
+    let topics = Topics::new(2).await?;
+    topics.kafka.produce(&topics.from, Some(0), (0..1000).map(|number| ("k", number.to_string()))).await?;
+    let mut connection = connection(&topics.kafka);
+    // A little at a time, so that the end of the other comes again and again in between.
+    connection.set("queued.min.messages", "1").set("fetch.message.max.bytes", "1000");
+    let mut reader = Reader::open(connection, &topics.from, Isolation::Everything, Duration::from_secs(30))?;
+    let mut read = Vec::new();
+    while let Some(record) = tokio::task::block_in_place(|| reader.next()).transpose()? {
+        if read.len() % 100 == 0 {
+            topics.kafka.produce(&topics.from, Some(1), [("k", "more")]).await?;
+        }
+        read.extend((record.partition == 0).then_some(record.offset));
+    }
+    assert_eq!(read, (0..1000).collect::<Vec<_>>());
     Ok(())
 }

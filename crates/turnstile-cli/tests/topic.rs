@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::Result;
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use turnstile_testkit::kafka::{Kafka, Operation, Resource, shared};
 use turnstile_testkit::unique;
@@ -56,6 +60,74 @@ async fn partitions_the_place_of_a_key_skew_and_the_hottest_keys_are_shown() -> 
     Ok(())
 }
 
+/// The values that are read, by `topic read`.
+fn values(brokers: &str, args: &[&str]) -> Vec<Value> {
+    let (code, out, err) = told(topic(brokers, &[&["read", "--json"], args].concat()));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].clone()).collect()
+}
+
+#[tokio::test]
+async fn what_was_aborted_or_is_not_decided_is_read_only_without_committed() -> Result<()> {
+    const WITHIN: Duration = Duration::from_secs(30);
+    let kafka = shared().await?;
+    let (brokers, name) = (kafka.brokers(), unique("topic"));
+    kafka.topic(&name, 1).await?;
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &brokers).set("transactional.id", &name).create()?;
+    producer.init_transactions(WITHIN)?;
+    let begin = |value: &str| -> Result<()> {
+        producer.begin_transaction()?;
+        producer.send(BaseRecord::to(&name).key("k").payload(value)).map_err(|(error, _)| error)?;
+        Ok(producer.flush(WITHIN)?)
+    };
+    kafka.produce(&name, None, [("k", "plain")]).await?;
+    begin("aborted")?;
+    producer.abort_transaction(WITHIN)?;
+    begin("committed")?;
+    producer.commit_transaction(WITHIN)?;
+    begin("open")?;
+    kafka.produce(&name, None, [("k", "behind it")]).await?;
+    assert_eq!(values(&brokers, &[&name, "--committed"]), ["plain", "committed"]);
+    assert_eq!(values(&brokers, &[&name]), ["plain", "aborted", "committed", "open", "behind it"]);
+    producer.commit_transaction(WITHIN)?;
+    assert_eq!(values(&brokers, &[&name, "--committed"]), ["plain", "committed", "open", "behind it"]);
+    // The last two offsets: a record, and the end of a transaction.
+    assert_eq!(values(&brokers, &[&name, "--committed", "--newest", "2"]), ["behind it"]);
+    assert_eq!(values(&brokers, &[&name, "--newest", "1000", "--limit", "2"]), ["plain", "aborted"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_is_read_as_it_is_also_where_it_is_no_text() -> Result<()> {
+    let kafka = shared().await?;
+    let (brokers, name) = (kafka.brokers(), unique("topic"));
+    kafka.topic(&name, 2).await?;
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create()?;
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "trace", value: Some("a\nb") })
+        .insert(Header { key: "none", value: None::<&str> });
+    let record = BaseRecord::to(&name).partition(1).timestamp(1_700_000_000_123).headers(headers);
+    producer.send(record.key(&[0, 0xff]).payload("two\nlines")).map_err(|(error, _)| error)?;
+    producer.send(BaseRecord::<str, str>::to(&name).partition(1).key("k")).map_err(|(error, _)| error)?;
+    producer.flush(Duration::from_secs(30))?;
+    let (_, out, _) = told(topic(&brokers, &["read", &name, "--json"]));
+    let mut lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert_eq!(
+        lines.next().unwrap(),
+        json!({"schema": 1, "partition": 1, "offset": 0, "time": "2023-11-14T22:13:20.123Z", "key": {"hex": "00ff"},
+            "value": "two\nlines", "headers": [{"name": "trace", "value": "a\nb"}, {"name": "none", "value": null}]})
+    );
+    let tombstone = lines.next().unwrap();
+    assert_eq!((&tombstone["key"], &tombstone["value"], &tombstone["offset"]), (&json!("k"), &Value::Null, &json!(1)));
+    let (_, out, _) = told(topic(&brokers, &["read", &name, "--limit", "1"]));
+    assert!(
+        out.starts_with("1/0  2023-11-14T22:13:20.123Z  ") && out.ends_with("  two lines  trace=a b  none=-\n"),
+        "{out}"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_plan_says_how_many_are_needed_and_whether_the_brokers_bear_them() -> Result<()> {
     let kafka = shared().await?;
@@ -96,6 +168,11 @@ async fn an_unknown_topic_is_78_a_forbidden_one_77_no_broker_69_and_each_says_wh
     restricted.allow(Resource::Topic(&name), Operation::Describe).await?;
     let (code, _, err) = told(topic(&restricted.brokers(), &["show", &name]));
     assert_eq!((code, err.as_str()), (0, ""));
+    restricted.produce(&name, None, [("k", "v")]).await?;
+    let (code, out, err) = told(topic(&restricted.brokers(), &["read", &name]));
+    assert!(code == 77 && out.is_empty() && err.contains("READ on the topic"), "{code}: {err}");
+    restricted.allow(Resource::Topic(&name), Operation::Read).await?;
+    assert_eq!(values(&restricted.brokers(), &[&name]), ["v"]);
 
     let (code, _, err) = told(topic("127.0.0.1:1", &["show", "t"]));
     assert!(code == 69 && err.contains("no broker answers"), "{code}: {err}");

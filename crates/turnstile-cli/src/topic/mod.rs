@@ -1,7 +1,8 @@
-//! `turnstile topic`: how many partitions a topic has and needs, which key goes where, and how many it shall have.
+//! `turnstile topic`: what is in a topic, how many partitions it has and needs, which key goes where, and how many it shall have.
 
 mod change;
 mod plan;
+mod read;
 mod show;
 
 use std::io::Write;
@@ -16,7 +17,7 @@ use crate::brokers::Brokers;
 use crate::events::{Event, Style};
 use crate::exit::{self, Failure};
 
-/// See a Kafka topic's partitions and how evenly they are used, and plan how many there should be
+/// See what is in a Kafka topic, its partitions and how evenly they are used, and plan how many there should be
 ///
 /// Changes are only planned, and told, unless --execute is given. They keep the order of each key for writers and readers that
 /// follow the topic's layouts (the crate kafka-partitions); cut off, the same command takes them up.
@@ -32,7 +33,7 @@ pub struct TopicArgs {
     #[command(flatten)]
     brokers: Brokers,
 
-    /// Print one JSON object
+    /// Print one JSON object; of read, one a record
     #[arg(long, global = true)]
     json: bool,
 }
@@ -40,6 +41,7 @@ pub struct TopicArgs {
 #[derive(Subcommand)]
 enum Action {
     Show(ShowArgs),
+    Read(ReadArgs),
     Plan(PlanArgs),
     Grow(GrowArgs),
     Shrink(MoveArgs),
@@ -125,6 +127,34 @@ struct ShowArgs {
     skew: Option<u64>,
 }
 
+/// Read its records: partition/offset, time, key, value and headers, each partition in order, up to where it ends now
+///
+/// It belongs to no group and commits nothing. Without --committed, all is read, also what transactions have aborted.
+#[derive(Args)]
+#[command(after_help = READ_HELP)]
+struct ReadArgs {
+    /// The topic
+    topic: String,
+
+    /// Only what is committed, as members of groups see it: nothing that a transaction has aborted, and in each partition nothing
+    /// behind one that is open
+    #[arg(long)]
+    committed: bool,
+
+    /// Begin so many offsets before the end of each partition, rather than at its beginning
+    #[arg(long, value_name = "OFFSETS", value_parser = clap::value_parser!(u32).range(1..))]
+    newest: Option<u32>,
+
+    /// Print so many records at the most
+    #[arg(long, value_name = "RECORDS")]
+    limit: Option<usize>,
+}
+
+const READ_HELP: &str = "\
+Examples:
+  turnstile topic read orders --newest 10
+  turnstile topic read orders --committed --json | jq -r 'select(.key == \"order-42\").value'";
+
 /// Say how many partitions a rate, a record's time and a number of members need, and what the brokers bear
 #[derive(Args)]
 #[command(after_help = PLAN_HELP)]
@@ -193,12 +223,14 @@ pub fn run(args: &TopicArgs) -> ExitCode {
 }
 
 fn act(args: &TopicArgs) -> Result<u8, Failure> {
-    let cluster = Cluster::from_config(args.brokers.config()?.0);
+    let (config, _) = args.brokers.config()?;
+    let cluster = Cluster::from_config(config.clone());
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
     let done = runtime.block_on(async {
         match &args.action {
             Action::Show(show) => show::run(&cluster, show, args.json).await,
+            Action::Read(read) => read::run(&cluster, config, read, args.json).await,
             Action::Plan(plan) => plan::run(&cluster, plan, args.json).await,
             Action::Grow(grow) => change::grow(&cluster, grow, args.json).await,
             Action::Shrink(shrink) => change::shrink(&cluster, shrink, args.json).await,

@@ -122,6 +122,8 @@ pub(crate) struct Producer {
     plan: Arc<Plan>,
     id: Arc<str>,
     client: BaseProducer<Reports>,
+    /// Whether the coordinator has let it in.
+    ready: bool,
     /// When its transaction was begun, or what it did last came to its end.
     since: Instant,
     /// Failures without a transaction that was committed in between.
@@ -144,7 +146,7 @@ impl Producer {
     pub fn connect(plan: &Arc<Plan>, number: usize, wanted: Wanted<'_>) -> Result<Option<Self>, TransactionError> {
         let id = if plan.numbered { format!("{}-{number}", plan.id).into() } else { plan.id.clone() };
         let client = create(plan, &id)?;
-        let producer = Self { plan: plan.clone(), id, client, since: Instant::now(), failures: 0 };
+        let mut producer = Self { plan: plan.clone(), id, client, ready: false, since: Instant::now(), failures: 0 };
         let until = Instant::now() + plan.connect_limit;
         Ok(producer.init(Some(until), wanted)?.then_some(producer))
     }
@@ -162,16 +164,26 @@ impl Producer {
             std::thread::sleep(PAUSE * (1 << self.failures));
         }
         self.client = create(&self.plan, &self.id)?;
+        self.ready = false;
         self.since = Instant::now();
         self.init(None, wanted)
     }
 
-    fn init(&self, until: Option<Instant>, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
+    /// Waits for the coordinator where there was no time for that when the producer was made anew. `false` if that is no longer
+    /// wanted.
+    pub fn ready(&mut self, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
+        Ok(self.ready || self.init(None, wanted)?)
+    }
+
+    fn init(&mut self, until: Option<Instant>, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
         loop {
             if !wanted() {
                 return Ok(false);
             }
-            let Err(source) = self.client.init_transactions(CALL) else { return Ok(true) };
+            let Err(source) = self.client.init_transactions(CALL) else {
+                self.ready = true;
+                return Ok(true);
+            };
             self.client.poll(Duration::ZERO);
             match verdict::of(&source) {
                 Verdict::Denied => return Err(self.denied(source)),
@@ -261,7 +273,10 @@ impl Producer {
         match self.call(&|| wanted() && Instant::now() < until, abort) {
             Ok(()) => {
                 self.since = Instant::now();
-                self.client.poll(Duration::ZERO);
+                // Reports of what was purged are not to be taken for those of the next transaction.
+                while self.client.in_flight_count() > 0 && Instant::now() < until {
+                    self.client.poll(Duration::from_millis(1));
+                }
                 Ok(wanted())
             }
             Err(Failed::Abort(source) | Failed::Rebuild(source)) => {

@@ -72,8 +72,12 @@ fn settle(shared: &Shared, producer: &mut Producer, mut batch: Batch) -> Result<
                 true
             }
             Written::Undelivered(failed) => {
+                if let Some((index, error)) = failed.iter().find(|(_, error)| verdict::blame(error) == Blame::Brokers) {
+                    // At once: an abort, too, is over only when the outputs' partitions have taken it.
+                    say(&mut troubled, &batch, &not_taken(producer, batch.outputs.topic_of(*index), error));
+                }
                 abort(shared, producer)?;
-                judge(shared, producer, &mut batch, failed, &mut troubled)?
+                judge(shared, producer, &mut batch, failed)?
             }
         };
         if wait {
@@ -86,6 +90,15 @@ fn settle(shared: &Shared, producer: &mut Producer, mut batch: Batch) -> Result<
 fn say(troubled: &mut Option<Troubled>, batch: &Batch, what: &str) {
     drop(troubled.take());
     *troubled = Some(Shared::trouble(batch, what));
+}
+
+/// What to look at where outputs do not arrive.
+fn not_taken(producer: &Producer, topic: &str, error: &KafkaError) -> String {
+    tracing::warn!(%error, topic, "outputs do not arrive; the transaction is aborted, and written again");
+    let complaint = producer.trouble().unwrap_or_default();
+    format!(
+        "{topic} does not take outputs ({error}): are its partitions' leaders up, and enough replicas in sync for min.insync.replicas? {complaint}"
+    )
 }
 
 pub(crate) fn abort(shared: &Shared, producer: &mut Producer) -> Result<(), TransactionError> {
@@ -127,7 +140,6 @@ fn judge(
     producer: &Producer,
     batch: &mut Batch,
     failed: Vec<(usize, KafkaError)>,
-    troubled: &mut Option<Troubled>,
 ) -> Result<bool, RunError> {
     let (mut guilty, mut brokers) = (None, None);
     let mut company = Vec::new();
@@ -151,13 +163,6 @@ fn judge(
         return Ok(false);
     }
     let Some((index, error)) = brokers else { return Ok(true) };
-    let topic = batch.outputs.topic_of(index).clone();
-    tracing::warn!(%error, topic = &*topic, "outputs do not arrive; the transaction is written again");
-    let complaint = producer.trouble().unwrap_or_default();
-    let text = format!(
-        "{topic} does not take outputs ({error}): are its partitions' leaders up, and enough replicas in sync for min.insync.replicas? {complaint}"
-    );
-    say(troubled, batch, &text);
     let known = matches!(
         error.rdkafka_error_code(),
         Some(

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::error::TransactionError;
 use crate::outputs::Outputs;
-use crate::producer::{Failed, Plan, Producer};
+use crate::producer::{Failed, Plan, Producer, Wanted};
 use crate::verdict::{self, Blame};
 
 /// How long a writer tries to find the brokers.
@@ -82,7 +83,7 @@ impl Writer {
             match Producer::connect(&Arc::new(plan), 0, &|| true) {
                 Ok(Some(producer)) => {
                     let _ = ready.send(Ok(()));
-                    run(producer, &writes);
+                    run(producer, &writes, timeout * 2);
                 }
                 Ok(None) => {}
                 Err(error) => _ = ready.send(Err(error)),
@@ -95,7 +96,8 @@ impl Writer {
         Ok(Self { asked, id })
     }
 
-    /// Writes all of this or nothing, and returns once it is committed. Cancelling this does not stop it.
+    /// Writes all of this or nothing, and returns once it is committed, or when that has taken twice as long as `timeout`: the
+    /// calls before it not counted. Cancelling this does not stop it.
     ///
     /// # Errors
     /// See [`WriteError`]; only with [`WriteError::Unknown`] it may be there all the same.
@@ -112,9 +114,10 @@ impl fmt::Debug for Writer {
     }
 }
 
-fn run(mut producer: Producer, writes: &Receiver<Write>) {
+fn run(mut producer: Producer, writes: &Receiver<Write>, limit: Duration) {
     while let Ok(Write { outputs, answer }) = writes.recv() {
-        let written = write(&mut producer, &outputs);
+        let until = Instant::now() + limit;
+        let written = write(&mut producer, &outputs, &|| Instant::now() < until);
         let over = matches!(written, Err(WriteError::Transaction(_)));
         let _ = answer.send(written);
         if over {
@@ -123,17 +126,19 @@ fn run(mut producer: Producer, writes: &Receiver<Write>) {
     }
 }
 
-fn write(producer: &mut Producer, outputs: &Outputs) -> Result<(), WriteError> {
-    let wanted = || true;
-    let failed = match attempt(producer, outputs) {
-        Ok(()) => match producer.commit(&wanted) {
+fn write(producer: &mut Producer, outputs: &Outputs, wanted: Wanted<'_>) -> Result<(), WriteError> {
+    if !producer.ready(wanted)? {
+        return Err(WriteError::Aborted { source: KafkaError::Global(Code::OperationTimedOut) });
+    }
+    let failed = match attempt(producer, outputs, wanted) {
+        Ok(()) => match producer.commit(wanted) {
             Ok(()) => return Ok(()),
             Err(Failed::Abort(source)) => {
-                producer.abort(&wanted)?;
+                producer.abort(wanted)?;
                 return Err(WriteError::Aborted { source });
             }
             Err(Failed::Rebuild(source)) => {
-                producer.rebuild(source.clone(), &wanted)?;
+                producer.rebuild(source.clone(), wanted)?;
                 return Err(WriteError::Unknown { source });
             }
             Err(Failed::Over(error)) => return Err(error.into()),
@@ -143,7 +148,7 @@ fn write(producer: &mut Producer, outputs: &Outputs) -> Result<(), WriteError> {
     match failed {
         Undelivered::Output(index, source) => {
             let denied = verdict::blame(&source) == Blame::Denied;
-            producer.abort(&wanted)?;
+            producer.abort(wanted)?;
             Err(match verdict::blame(&source) {
                 _ if denied => producer.denied(source).into(),
                 Blame::Output | Blame::Company => {
@@ -153,11 +158,11 @@ fn write(producer: &mut Producer, outputs: &Outputs) -> Result<(), WriteError> {
             })
         }
         Undelivered::Failed(Failed::Abort(source)) => {
-            producer.abort(&wanted)?;
+            producer.abort(wanted)?;
             Err(WriteError::Aborted { source })
         }
         Undelivered::Failed(Failed::Rebuild(source)) => {
-            producer.rebuild(source.clone(), &wanted)?;
+            producer.rebuild(source.clone(), wanted)?;
             Err(WriteError::Aborted { source })
         }
         Undelivered::Failed(Failed::Over(error)) => Err(error.into()),
@@ -169,7 +174,7 @@ enum Undelivered {
     Failed(Failed),
 }
 
-fn attempt(producer: &mut Producer, outputs: &Outputs) -> Result<(), Undelivered> {
+fn attempt(producer: &mut Producer, outputs: &Outputs, wanted: Wanted<'_>) -> Result<(), Undelivered> {
     producer.begin().map_err(Undelivered::Failed)?;
     for index in 0..outputs.len() {
         producer.send(outputs.record(index, index)).map_err(|error| Undelivered::Output(index, error))?;
@@ -178,7 +183,7 @@ fn attempt(producer: &mut Producer, outputs: &Outputs) -> Result<(), Undelivered
         let culprit = failed.iter().position(|(_, error)| verdict::blame(error) != Blame::Nobody).unwrap_or_default();
         failed.into_iter().nth(culprit)
     };
-    match producer.flush(&|| true).map_err(first) {
+    match producer.flush(wanted).map_err(first) {
         Err(Some((index, error))) => Err(Undelivered::Output(index, error)),
         _ => Ok(()),
     }

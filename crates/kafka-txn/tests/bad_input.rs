@@ -8,7 +8,9 @@ mod support;
 use std::time::Duration;
 
 use anyhow::Result;
-use kafka_txn::{ConfigError, GroupBuilder, RunError, TransactionError, TxnBuilder};
+use kafka_txn::kafka_group::rdkafka::mocking::MockCluster;
+use kafka_txn::kafka_group::rdkafka::types::RDKafkaApiKey;
+use kafka_txn::{ConfigError, GroupBuilder, RunError, TransactionError, TxnBuilder, kafka_group};
 use support::{EARLIEST, Running, Topics};
 use turnstile_testkit::kafka::{Kafka, Operation, Resource};
 
@@ -51,14 +53,22 @@ async fn no_broker_ends_the_run_with_an_error() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn brokers_without_transactions_end_the_run_and_the_error_says_which_have_them() -> Result<()> {
+    // Whether there are any is all that is asked of the mock.
+    let mock = MockCluster::new(1)?;
+    mock.apiversion(RDKafkaApiKey::InitProducerId, None, None)?;
+    let group = GroupBuilder::new(mock.bootstrap_servers(), "copiers", ["orders"], EARLIEST).option("log_level", "0");
+    let error = Running::start(TxnBuilder::new(group).in_order(support::Copy { to: "to".to_owned() })?).error().await?;
+    assert!(matches!(&error, RunError::Transaction(TransactionError::Unsupported { .. })), "{error}");
+    assert!(error.to_string().contains("Kafka 2.5 or later"), "{error}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_rights_the_run_ends_and_says_which() -> Result<()> {
     let server = Kafka::builder().restricted().start().await?;
     let topics = Topics::on((*server).clone(), 1).await?;
     let member = || topics.txn().transactional_id("mine").in_order(topics.copy());
-    for topic in [&topics.from, &topics.dead] {
-        topics.kafka.allow(Resource::Topic(topic), Operation::All).await?;
-    }
-    topics.kafka.allow(Resource::Group(&topics.group), Operation::All).await?;
     // The transactional id.
     let error = Running::start(member()?).error().await?;
     assert!(matches!(&error, RunError::Transaction(TransactionError::Denied { .. })), "{error}");
@@ -66,10 +76,17 @@ async fn without_the_rights_the_run_ends_and_says_which() -> Result<()> {
         error.to_string().contains("WRITE and DESCRIBE on the transactional ids that begin with \"mine\""),
         "{error}"
     );
-    // The output.
     for id in ["mine-0", "mine-1"] {
         topics.kafka.allow(Resource::TransactionalId(id), Operation::All).await?;
     }
+    // The group, and the input.
+    for right in [Resource::Group(&topics.group), Resource::Topic(&topics.from)] {
+        let error = Running::start(member()?).error().await?;
+        assert!(matches!(&error, RunError::Group(kafka_group::RunError::Denied { .. })), "{error}");
+        topics.kafka.allow(right, Operation::All).await?;
+    }
+    topics.kafka.allow(Resource::Topic(&topics.dead), Operation::All).await?;
+    // The output.
     topics.produce(["one"]).await?;
     let error = Running::start(member()?).error().await?;
     assert!(matches!(&error, RunError::Transaction(TransactionError::Denied { .. })), "{error}");

@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Context;
-use super::{End, Engine, Partition, State, list};
+use super::{End, Engine, Partition, State, introduce, list};
 use crate::record::Fetched;
 use crate::slot::{Amount, Slot};
 
@@ -163,6 +163,8 @@ impl Engine {
         let (begun, mut slice, mut before) = (Instant::now(), Instant::now(), in_hand());
         while waits_for.iter().any(|slot| slot.is_active() && slot.wake_at(enough)) {
             park_timeout(PATIENCE.saturating_sub(slice.elapsed()));
+            // What is to become less may wait for that.
+            self.control.take_introductions().into_iter().for_each(|answer| introduce(consumer, answer));
             if slice.elapsed() >= PATIENCE {
                 // At this pace there is enough room before the longest wait is over.
                 let now = in_hand();

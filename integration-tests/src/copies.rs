@@ -98,6 +98,10 @@ pub enum CopyKind {
     Plain,
     /// One made by hand with a transaction for the outputs, and the offsets committed after it.
     Apart,
+    /// One made by hand that takes a commit without an answer for none, and does the batch again.
+    PresumesAborted,
+    /// The same, but it takes it for done, and goes on.
+    PresumesCommitted,
 }
 
 /// f: what becomes of a record with this number.
@@ -190,6 +194,14 @@ impl Copies {
         let ends = self.kafka.end_offsets(&self.role.from).await?;
         let committed = self.kafka.committed(&self.role.group, &self.role.from).await?;
         Ok(ends.iter().zip(committed).all(|(end, committed)| committed.offset.unwrap_or_default() == *end))
+    }
+
+    /// Waits until no transaction that has offsets of the group's is open. Brokers do not tell the offsets before that.
+    pub async fn until_decided(&self) {
+        until("the transaction is at its end", async || {
+            self.kafka.committed(&self.role.group, &self.role.from).await.is_ok()
+        })
+        .await;
     }
 
     /// Waits until so many outputs are there, as those see it who read what is committed.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use turnstile_integration_tests::copies::{At, Copies, CopyKind, Fate};
+use turnstile_integration_tests::copies::{At, Copied, Copies, CopyKind, Fate};
 use turnstile_integration_tests::kafka::Protocol;
 use turnstile_testkit::child::Child;
 use turnstile_testkit::kafka::{self, Kafka};
+use turnstile_testkit::proxy::Direction;
 
 const COPIER: &str = env!("CARGO_BIN_EXE_copier");
 const KINDS: [CopyKind; 2] = [CopyKind::Ours, CopyKind::Parallel];
@@ -30,30 +31,85 @@ async fn exact(copies: &Copies, of: &str) -> Result<()> {
     Ok(())
 }
 
+/// What happens to a commit that a copier sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The broker carries it out, and its answer never comes.
+    Answer,
+    /// It never comes to the broker, who aborts the transaction when its time is over.
+    Request,
+    /// The broker is killed before it comes.
+    Broker,
+}
+
+/// A copier commits, and what happens to that; then all goes well again, to the end.
+async fn commit_lost(kind: CopyKind, lost: Lost) -> Copied {
+    let mut private = if lost == Lost::Broker { Some(Kafka::start().await.unwrap()) } else { None };
+    let kafka = match &private {
+        Some(server) => (**server).clone(),
+        None => kafka::shared().await.unwrap(),
+    };
+    let proxy = kafka.proxy().await.unwrap();
+    let mut copies = Copies::new(COPIER, &kafka, 2).await.unwrap();
+    copies.role.kind = kind;
+    copies.role.brokers = proxy.brokers();
+    copies.role.instance = Some("one".to_owned());
+    // All in one transaction.
+    (copies.role.records, copies.role.every) = (40, Duration::from_secs(2));
+    copies.produce(40).await.unwrap();
+    let mut copier = copies.copier(|role| role.fate = Some((Fate::Wait, At::Commit, 1))).unwrap();
+    copier.line_with("at Commit").await.unwrap();
+    match lost {
+        Lost::Answer => proxy.hold(Direction::ToClient),
+        Lost::Request => proxy.swallow(Direction::ToServer),
+        Lost::Broker => private.as_mut().unwrap().kill().await.unwrap(),
+    }
+    copier.say("go").await.unwrap();
+    if lost != Lost::Broker {
+        copies.until_decided().await;
+    }
+    if !KINDS.contains(&kind) {
+        copier.line_with("unknown").await.unwrap();
+    }
+    if let Some(server) = &mut private {
+        server.restart().await.unwrap();
+    }
+    // What was on its way is gone.
+    proxy.cut();
+    proxy.pass();
+    copies.produce(40).await.unwrap();
+    copies.until_all_committed().await;
+    ended(copier).await.unwrap();
+    copies.verdict().await.unwrap()
+}
+
 #[tokio::test]
-async fn when_the_answer_to_a_commit_is_lost() {
-    let kafka = kafka::shared().await.unwrap();
+async fn when_a_commit_or_its_answer_is_lost() {
     for kind in KINDS {
-        let proxy = kafka.proxy().await.unwrap();
-        let mut copies = Copies::new(COPIER, &kafka, 2).await.unwrap();
-        copies.produce(40).await.unwrap();
-        let mut copier = copies
-            .copier(|role| {
-                role.kind = kind;
-                role.brokers = proxy.brokers();
-                role.fate = Some((Fate::Wait, At::Commit, 1));
-                role.instance = Some("one".to_owned());
-            })
-            .unwrap();
-        copier.line_with("at Commit").await.unwrap();
-        let lost = proxy.cut_reply_to(format!("{}-one-", copies.role.group));
-        copier.say("go").await.unwrap();
-        lost.happened().await.unwrap();
-        copies.until_all_committed().await;
-        copies.produce(40).await.unwrap();
-        copies.until_all_committed().await;
-        ended(copier).await.unwrap();
-        exact(&copies, &format!("{kind:?}")).await.unwrap();
+        for lost in [Lost::Answer, Lost::Request] {
+            let copied = commit_lost(kind, lost).await;
+            assert!(copied.is_exact(), "{kind:?} {lost:?}: {copied}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_the_broker_is_killed_before_a_commit_comes() {
+    let copied = commit_lost(CopyKind::Ours, Lost::Broker).await;
+    assert!(copied.is_exact(), "{copied}");
+}
+
+#[tokio::test]
+async fn who_takes_a_lost_answer_for_no_commit_is_seen_to_repeat() {
+    let copied = commit_lost(CopyKind::PresumesAborted, Lost::Answer).await;
+    assert!(!copied.twice.is_empty() && copied.missing.is_empty(), "{copied}");
+}
+
+#[tokio::test]
+async fn who_takes_a_lost_commit_for_done_is_seen_to_lose() {
+    for lost in [Lost::Request, Lost::Broker] {
+        let copied = commit_lost(CopyKind::PresumesCommitted, lost).await;
+        assert!(!copied.missing.is_empty() && copied.twice.is_empty(), "{lost:?}: {copied}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod naive;
 mod ours;
+mod presuming;
 
 use std::io::BufRead;
 use std::str::FromStr;
@@ -25,6 +26,8 @@ fn main() -> Result<()> {
         CopyKind::Ours | CopyKind::Parallel | CopyKind::Unordered => ours::run(role),
         CopyKind::Plain => naive::run(&role, false),
         CopyKind::Apart => naive::run(&role, true),
+        CopyKind::PresumesAborted => presuming::run(&role, false),
+        CopyKind::PresumesCommitted => presuming::run(&role, true),
     }
 }
 

@@ -12,7 +12,7 @@ features := "--features redis-streams/serde,redis-streams/cluster,redis-lua/clus
 default:
     @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
 
-# Brings what is missing: a C toolchain, redis-server, Java, Kafka's jars.
+# Brings what is missing: a C toolchain, redis-server, Java, Kafka's jars; by name also `browser` and `engine`.
 setup *parts:
     @scripts/setup.sh "$@"
 

@@ -3,6 +3,7 @@
 #   compiler  a C toolchain, for Rust's linking and for librdkafka
 #   redis     redis-server, unless tests have another Redis
 #   kafka     Java 17 or later, and Kafka's jars, which Maven fetches once into .turnstile/kafka
+#   browser   a Chromium, which looks at the lab's page in tests; only when asked for by name
 #   engine    a Docker engine; only when asked for by name
 # On Debian and Ubuntu it installs what is missing, as root or by a sudo that asks nothing. Elsewhere it names what to
 # install. One line about each thing that it finds or does; with --quiet only about what it does.
@@ -78,6 +79,17 @@ for part in $parts; do
             has mvn || need Maven maven "brew: maven; dnf: maven; apk: maven"
         fi
         ;;
+    browser)
+        browser=
+        for name in ${TURNSTILE_BROWSER-} chromium chromium-headless-shell chromium-browser google-chrome google-chrome-stable; do
+            if [ -z "$browser" ] && has "$name"; then browser=$name; fi
+        done
+        if [ "$browser" ]; then
+            found Browser "$browser"
+        else
+            need Browser browser "brew: --cask chromium; dnf: chromium-headless; apk: chromium"
+        fi
+        ;;
     engine)
         if has docker && docker version >/dev/null 2>&1; then
             found "Docker engine" "it answers"
@@ -88,7 +100,7 @@ for part in $parts; do
         fi
         ;;
     *)
-        echo "setup: no part is called '$part'; there are: compiler redis kafka engine" >&2
+        echo "setup: no part is called '$part'; there are: compiler redis kafka browser engine" >&2
         exit 64
         ;;
     esac
@@ -119,7 +131,7 @@ fi
 
 if ! has apt-get || [ "$root" = none ]; then
     echo "setup: please install what is missing:$others" >&2
-    has apt-get && echo "  or on this system, as root: apt-get install$(echo "$missing" | sed 's/ java\>/ default-jre-headless/')" >&2
+    has apt-get && echo "  or on this system, as root: apt-get install$(echo "$missing" | sed 's/ java\>/ default-jre-headless/; s/ browser\>/ chromium/')" >&2
     exit 1
 fi
 
@@ -141,8 +153,20 @@ for package in $missing; do
         package=openjdk-17-jre-headless
         apt-cache show "$package" >/dev/null 2>&1 || package=openjdk-21-jre-headless
     fi
+    if [ "$package" = browser ]; then
+        package=chromium-headless-shell # A third of what chromium brings.
+        apt-cache show "$package" >/dev/null 2>&1 || package=chromium
+        if ! apt-cache show "$package" >/dev/null 2>&1; then
+            echo "setup: Browser: this system's packages have none; tests will not look at the lab's page"
+            continue
+        fi
+    fi
     packages="$packages $package"
 done
+if ! [ "$packages" ]; then
+    fetch_jars
+    exit 0
+fi
 echo "setup: installing$packages"
 
 # Tests start their own servers: none is to run as a service of the system.

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+mod browser;
+
 fn lab(args: &[&str]) -> Command {
     lab_for("1", args)
 }
@@ -69,6 +71,10 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
             let number = strategy["metrics"][metric].as_f64();
             assert!(number.is_some_and(|number| number > 0.0), "{metric} in {strategy}");
         }
+        for text in ["complexity", "guarantees", "limits"] {
+            assert!(!strategy[text].as_str().unwrap().is_empty(), "{text} in {strategy}");
+        }
+        assert!(list(&strategy["guards"]).len() >= 3, "{strategy}");
         assert!(list(&strategy["checks"]).len() >= 3, "{strategy}");
         for check in list(&strategy["checks"]) {
             assert!(!check["claim"].as_str().unwrap().is_empty() && !check["observed"].as_str().unwrap().is_empty());
@@ -79,7 +85,11 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
     let written: Value = serde_json::from_str(&std::fs::read_to_string(report.join("report.json")).unwrap()).unwrap();
     assert_eq!(written, told);
     let page = std::fs::read_to_string(report.join("report.html")).unwrap();
-    assert!(page.contains("<svg") && page.contains("no two holders at once"));
+    assert!(page.contains("no two holders at once"));
+    if let Some(mut eye) = browser::Eye::open().unwrap() {
+        assert_eq!(eye.look(&report.join("report.html")).unwrap(), Vec::<String>::new());
+        eye.close().unwrap();
+    }
     assert!(text(&output.stderr).contains("redis-lock: speed"), "progress is told on standard error");
 }
 

@@ -28,7 +28,7 @@ pub struct LabArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Write report.json and report.html into this folder
+    /// Write report.json, and report.html with charts, into this folder
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 
@@ -38,8 +38,10 @@ pub struct LabArgs {
 }
 
 const HELP: &str = "\
-Columns:
-  grants/s         of all processes together, on one lock, with no work done under it; for redis-lua, script calls
+It ends with a table of what must be run and known for each strategy, what was measured, what was checked, and its limits.
+
+Performance:
+  grants/s         of all processes together, on one lock, with no work done under it; for redis-lua calls/s of a script
   p50, p99         from asking for the lock to having it, under that contention; for redis-lua, of a call
   longest wait     of any task, those that were still waiting at the end included
   commands/grant   what the clients sent: a script counts as one, as it is one round trip. Grants that go from one task

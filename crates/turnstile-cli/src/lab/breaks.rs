@@ -1,9 +1,11 @@
 //! Faults that the lab can plant, one for each claim: a check that cannot fail shows nothing. For the lab's own tests.
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 /// A guard to be taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Break {
     /// redis-lua: two commands instead of one script.
     Atomic,
@@ -81,4 +83,11 @@ pub enum Break {
     FenceWriters,
     /// kafka-partitions: readers stay with the topic that was moved.
     Follow,
+}
+
+impl Break {
+    /// Its name, as on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }

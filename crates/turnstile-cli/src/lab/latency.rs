@@ -25,6 +25,16 @@ impl Latency {
         self.0.len()
     }
 
+    /// The shortest and the longest, in nanoseconds, if there are any.
+    pub fn bounds(&self) -> Option<(u64, u64)> {
+        (!self.0.is_empty()).then(|| (self.0.min(), self.0.max()))
+    }
+
+    /// Nanoseconds, and how many took about as long.
+    pub fn recorded(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value()))
+    }
+
     /// The time in microseconds that this share of them took at most.
     pub fn micros(&self, quantile: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(quantile) as f64 / 1e3 }
@@ -51,7 +61,7 @@ impl From<Vec<(u64, u64)>> for Latency {
 
 impl From<Latency> for Vec<(u64, u64)> {
     fn from(latency: Latency) -> Self {
-        latency.0.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+        latency.recorded().collect()
     }
 }
 

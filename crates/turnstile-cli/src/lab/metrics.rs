@@ -38,6 +38,9 @@ pub struct Grants {
     /// In each process.
     pub tasks: u32,
     pub seconds: f64,
+    /// Whether these are calls of a script, and no grants.
+    #[serde(skip)]
+    pub calls: bool,
 }
 
 /// Of work queues.
@@ -81,8 +84,8 @@ pub struct Records {
     pub takeover_leave_ms: Option<f64>,
     /// Records that were repeated after the kill.
     pub duplicates_kill: u64,
-    /// And after an orderly leave.
-    pub duplicates_leave: u64,
+    /// And after an orderly leave, if there was one.
+    pub duplicates_leave: Option<u64>,
     pub processes: u32,
     pub partitions: i32,
 }
@@ -138,17 +141,22 @@ pub struct Routes {
 }
 
 impl Metrics {
-    /// For the table: those with the same heads share one.
+    /// For the table.
     pub fn columns(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Grants(grants) => vec![
-                ("grants/s", count(grants.per_second.round() as u64)),
+                (if grants.calls { "calls/s" } else { "grants/s" }, count(grants.per_second.round() as u64)),
                 ("p50", micros(grants.p50_us)),
                 ("p99", micros(grants.p99_us)),
                 ("longest wait", micros(grants.max_wait_ms * 1e3)),
-                ("commands/grant", format!("{:.3}", grants.commands_per_grant)),
-                ("handed over", grants.share_handed_over()),
-            ],
+                (
+                    if grants.calls { "commands/call" } else { "commands/grant" },
+                    format!("{:.3}", grants.commands_per_grant),
+                ),
+            ]
+            .into_iter()
+            .chain(grants.share_handed_over("handed over"))
+            .collect(),
             Self::Jobs(jobs) => vec![
                 ("jobs/s", count(jobs.per_second.round() as u64)),
                 ("p50", micros(jobs.p50_us)),
@@ -161,10 +169,11 @@ impl Metrics {
                 ("p50", micros(records.p50_us)),
                 ("p99", micros(records.p99_us)),
                 ("take-over: kill", time(records.takeover_kill_ms)),
-                ("leave", time(records.takeover_leave_ms)),
                 ("repeated: kill", count(records.duplicates_kill)),
-                ("leave", count(records.duplicates_leave)),
-            ],
+            ]
+            .into_iter()
+            .chain(records.leave(["take-over: leave", "repeated: leave"]))
+            .collect(),
             Self::Copies(copies) => vec![
                 ("copies/s", count(copies.per_second.round() as u64)),
                 ("p50", micros(copies.p50_us)),
@@ -191,17 +200,22 @@ impl Metrics {
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Grants(grants) => vec![
-                ("grants a second", count(grants.per_second.round() as u64)),
+                (
+                    if grants.calls { "calls a second" } else { "grants a second" },
+                    count(grants.per_second.round() as u64),
+                ),
                 ("p50", micros(grants.p50_us)),
                 ("p99", micros(grants.p99_us)),
                 ("longest wait", micros(grants.max_wait_ms * 1e3)),
-                ("commands that clients sent, a grant", format!("{:.3}", grants.commands_per_grant)),
-                ("commands that the server ran, a grant", format!("{:.3}", grants.server_commands_per_grant)),
-                ("grants", count(grants.grants)),
-                ("of them handed over in memory", count(grants.handed_over)),
+                ("commands sent for each", format!("{:.3}", grants.commands_per_grant)),
+                ("commands that the server ran for each", format!("{:.3}", grants.server_commands_per_grant)),
+                (if grants.calls { "calls" } else { "grants" }, count(grants.grants)),
                 ("contenders", format!("{} processes × {} tasks", grants.processes, grants.tasks)),
                 ("seconds", grants.seconds.to_string()),
-            ],
+            ]
+            .into_iter()
+            .chain(grants.share_handed_over("of them handed over in memory"))
+            .collect(),
             Self::Jobs(jobs) => vec![
                 ("jobs a second", count(jobs.per_second.round() as u64)),
                 ("of so many jobs", count(jobs.jobs)),
@@ -221,11 +235,12 @@ impl Metrics {
                 ("at so many records a second", count(records.paced_per_second)),
                 ("take-over after a kill", time(records.takeover_kill_ms)),
                 ("of it the session's time limit", micros(records.session_ms as f64 * 1e3)),
-                ("take-over after an orderly leave", time(records.takeover_leave_ms)),
                 ("records repeated after a kill", count(records.duplicates_kill)),
-                ("records repeated after an orderly leave", count(records.duplicates_leave)),
                 ("members", format!("{} processes, {} partitions", records.processes, records.partitions)),
-            ],
+            ]
+            .into_iter()
+            .chain(records.leave(["take-over after an orderly leave", "records repeated after an orderly leave"]))
+            .collect(),
             Self::Copies(copies) => vec![
                 ("copies a second", count(copies.per_second.round() as u64)),
                 ("of so many records", count(copies.records)),
@@ -256,11 +271,18 @@ impl Metrics {
 }
 
 impl Grants {
-    fn share_handed_over(&self) -> String {
-        match self.handed_over {
-            0 => "-".to_owned(),
-            handed_over => format!("{:.1} %", 100.0 * handed_over as f64 / self.grants.max(1) as f64),
-        }
+    /// Where any was.
+    fn share_handed_over(&self, head: &'static str) -> Option<(&'static str, String)> {
+        let share = 100.0 * self.handed_over as f64 / self.grants.max(1) as f64;
+        (self.handed_over > 0).then(|| (head, format!("{share:.1} %")))
+    }
+}
+
+impl Records {
+    /// Of an orderly leave, if there was one: the take-over, and what was repeated.
+    fn leave(&self, heads: [&'static str; 2]) -> Vec<(&'static str, String)> {
+        let told = |repeated| heads.into_iter().zip([time(self.takeover_leave_ms), count(repeated)]).collect();
+        self.duplicates_leave.map(told).unwrap_or_default()
     }
 }
 

@@ -9,6 +9,7 @@ mod breaks;
 mod checker;
 mod clock;
 mod crew;
+mod figures;
 mod findings;
 mod history;
 mod kafka;
@@ -22,6 +23,7 @@ mod register;
 mod report;
 mod strategies;
 mod table;
+mod tally;
 mod trial;
 mod words;
 
@@ -99,16 +101,19 @@ fn told(run: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
 }
 
 async fn experiment(args: &LabArgs) -> Result<ExitCode> {
-    let lab = Lab { time: Duration::from_secs(args.seconds), broken: args.broken.clone(), progress: Progress::new() };
+    let chosen = |name| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let strategies: Vec<_> = strategies::all().into_iter().filter(|strategy| chosen(strategy.name())).collect();
+    let progress = Progress::new(strategies.len());
+    let lab = Lab { time: Duration::from_secs(args.seconds), broken: args.broken.clone(), progress };
     let mut all = Vec::new();
-    for strategy in strategies::all() {
-        if args.only.is_empty() || args.only.iter().any(|name| name == strategy.name()) {
-            all.push(strategy.run(&lab).await.with_context(|| format!("the trial of {} went wrong", strategy.name()))?);
-        }
+    for strategy in strategies {
+        lab.progress.next();
+        all.push(strategy.run(&lab).await.with_context(|| format!("the trial of {} went wrong", strategy.name()))?);
     }
     drop(lab);
     if let Some(dir) = &args.report {
-        report::write(dir, &all).with_context(|| format!("cannot write the report to {}", dir.display()))?;
+        report::write(dir, args.seconds, &all)
+            .with_context(|| format!("cannot write the report to {}", dir.display()))?;
     }
     let text = if args.json { report::json(&all)? } else { table::of(&all) };
     // A reader that went away (`| head -1`) is no failure.

@@ -1,4 +1,4 @@
-//! What the lab prints and writes for others: JSON for programs.
+//! What the lab prints and writes for others: JSON for programs, and a page for people.
 
 use std::path::Path;
 
@@ -7,7 +7,10 @@ use serde::Serialize;
 
 use super::findings::Findings;
 
-mod html;
+mod axis;
+mod charts;
+mod page;
+mod svg;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -19,10 +22,10 @@ pub fn json(all: &[Findings]) -> Result<String> {
     Ok(serde_json::to_string(&Report { strategies: all })?)
 }
 
-/// report.json and report.html.
-pub fn write(dir: &Path, all: &[Findings]) -> Result<()> {
+/// report.json and report.html, of phases of so many seconds.
+pub fn write(dir: &Path, seconds: u64, all: &[Findings]) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     std::fs::write(dir.join("report.json"), serde_json::to_string_pretty(&Report { strategies: all })?)?;
-    std::fs::write(dir.join("report.html"), html::page(all))?;
+    std::fs::write(dir.join("report.html"), page::of(seconds, all))?;
     Ok(())
 }

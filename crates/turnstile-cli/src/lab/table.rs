@@ -1,43 +1,104 @@
-//! What the lab prints at its end.
+//! What the lab prints at its end: the claims of each strategy, then the table of all. Nothing is wider than eighty columns.
 
-use super::findings::Findings;
+use super::findings::{Check, Findings};
 
-/// The numbers of all strategies, in a table for each kind of numbers, then the claims of each.
+const WIDTH: usize = 80;
+/// What stands before the text of a row of the table.
+const ROW: usize = 15;
+/// And before that of a claim.
+const CLAIM: usize = 10;
+
+/// The whole.
 pub fn of(all: &[Findings]) -> String {
-    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
-    for findings in all {
-        let (heads, cells): (Vec<_>, Vec<_>) = findings.metrics.columns().into_iter().unzip();
-        let row = |first: &str, rest: Vec<String>| [vec![first.to_owned()], rest].concat();
-        let head = row("", heads.into_iter().map(str::to_owned).collect());
-        match tables.iter_mut().find(|table| table.first() == Some(&head)) {
-            Some(table) => table.push(row(findings.name, cells)),
-            None => tables.push(vec![head, row(findings.name, cells)]),
-        }
-    }
-    let mut text = tables.iter().map(|rows| aligned(rows)).collect::<Vec<_>>().join("\n");
-    for findings in all {
-        text.push_str(&format!("\n{}\n", findings.name));
-        let width = findings.checks.iter().map(|check| check.claim.chars().count()).max().unwrap_or(0);
-        for check in &findings.checks {
-            let word = if check.held { "held" } else { "BROKEN" };
-            text.push_str(&format!("  {word:6}  {:width$}  {}\n", check.claim, check.observed));
-        }
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
-
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let cell = if column == 0 { format!("{cell:width$}") } else { format!("   {cell:>width$}") };
-            text.push_str(&cell);
-        }
+    for findings in all {
+        text.push_str(&format!("{}\n", findings.name));
+        findings.checks.iter().for_each(|check| claim(&mut text, check));
         text.push('\n');
     }
-    text
+    for findings in all {
+        let verdict = findings.verdict();
+        let rest = WIDTH - findings.name.len();
+        text.push_str(&format!("{}{verdict:>rest$}\n", findings.name));
+        let numbers = findings.metrics.columns().into_iter();
+        let numbers: Vec<_> = numbers.map(|(head, value)| unbroken(&format!("{head} {value}"))).collect();
+        let guards: Vec<_> = findings.about.guards.iter().map(|guard| guard.name()).collect();
+        let about = findings.about;
+        row(&mut text, "complexity", about.complexity);
+        row(&mut text, "performance", &numbers.join(" · "));
+        row(&mut text, "guarantees", about.guarantees);
+        row(&mut text, "  by guards", &guards.join(", "));
+        row(&mut text, "limits", about.limits);
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.replace(UNBROKEN, " ")
+}
+
+fn row(text: &mut String, head: &str, words: &str) {
+    wrapped(text, &format!("  {head:11}  "), ROW, words);
+}
+
+fn claim(text: &mut String, check: &Check) {
+    wrapped(text, if check.held { "  held    " } else { "  BROKEN  " }, CLAIM, check.claim);
+    wrapped(text, &" ".repeat(CLAIM), CLAIM, &check.observed);
+}
+
+/// A blank at which no line is to end.
+const UNBROKEN: char = '\u{a0}';
+
+fn unbroken(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
+}
+
+/// Words in lines of `WIDTH`, the first behind `head`, all others behind as many blanks.
+fn wrapped(text: &mut String, head: &str, indent: usize, words: &str) {
+    text.push_str(head);
+    let mut column = indent;
+    for (nth, word) in words.split(' ').enumerate() {
+        let length = word.chars().count();
+        if nth > 0 && column + 1 + length > WIDTH {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if nth > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::metrics::{Metrics, Records};
+    use crate::lab::strategies;
+
+    #[test]
+    fn no_line_is_wider_than_eighty_columns_and_the_table_comes_last() {
+        let long = "a claim that goes on and on, and is longer than any line that a terminal would show as one";
+        let strategies = strategies::all();
+        let all: Vec<_> = strategies
+            .iter()
+            .map(|strategy| {
+                let records = Metrics::Records(Records { per_second: 1e9, p50_us: 5e9, ..Records::default() });
+                let checks = vec![Check::new(long, true, long), Check::new("short", false, "no")];
+                Findings::of(&**strategy, records, checks, Vec::new())
+            })
+            .collect();
+        let text = of(&all);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line:?}");
+        }
+        let last = text.rsplit("\n\n").next().unwrap();
+        for part in
+            ["kafka-partitions", "1 of 2 claims held", "complexity", "records/s 1,000,000,000", "by guards", "limits"]
+        {
+            assert!(last.contains(part), "{part}: {last}");
+        }
+        assert!(text.contains("  BROKEN  short\n          no\n"));
+    }
 }

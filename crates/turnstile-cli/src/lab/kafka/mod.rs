@@ -1,6 +1,7 @@
 //! What every trial on a Kafka needs: a broker of its own, a history that all who take part write, workers.
 
 mod observer;
+pub mod pictures;
 mod producer;
 
 use std::collections::BTreeMap;

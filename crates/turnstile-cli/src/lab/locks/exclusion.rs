@@ -12,15 +12,16 @@ use super::{PROCESSES, TASKS, close};
 use crate::lab::breaks::Break;
 use crate::lab::checker;
 use crate::lab::crew::ask_all;
+use crate::lab::figures::Figure;
 use crate::lab::findings::Check;
-use crate::lab::history::{self, Stay};
+use crate::lab::history::{self, TASKS_OF};
 use crate::lab::trial::Trial;
 use crate::lab::words::count;
 
 const NAME: &str = "lab/exclusion";
 
-/// The claims, and the first stays for the report.
-pub async fn run(trial: &Trial<'_>) -> Result<([Check; 2], Vec<Stay>)> {
+/// The claims, and a chart of the first stays.
+pub async fn run(trial: &Trial<'_>) -> Result<([Check; 2], Figure)> {
     let time = trial.lab.time;
     trial.phase(&format!("one holder at a time: {PROCESSES} processes × {TASKS} tasks, {time:?}"));
     let mut workers = trial.workers(PROCESSES).await?;
@@ -47,7 +48,7 @@ pub async fn run(trial: &Trial<'_>) -> Result<([Check; 2], Vec<Stay>)> {
     let verdict = checker::check(&events);
     let all_written_down = work.entered == verdict.entries;
     let entries = format!("{} entries by {PROCESSES} processes × {TASKS} tasks", count(verdict.entries));
-    let changes = events.windows(2).filter(|pair| pair[0].who / 1000 != pair[1].who / 1000).count();
+    let changes = events.windows(2).filter(|pair| pair[0].who / TASKS_OF != pair[1].who / TASKS_OF).count();
     let lost = if all_written_down { String::new() } else { format!(", {} by their own count", count(work.entered)) };
     let exclusion = Check::new(
         "no two holders at once",
@@ -69,7 +70,7 @@ pub async fn run(trial: &Trial<'_>) -> Result<([Check; 2], Vec<Stay>)> {
             count(verdict.valid_refused)
         ),
     );
-    Ok(([exclusion, tokens], history::stays(&events, 400)))
+    Ok(([exclusion, tokens], Figure::Lanes(history::by_process(&events))))
 }
 
 /// Does harm if it is asked to, and never ends by itself.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lab::latency::Latency;
+use crate::lab::tally::Tally;
 
 /// An order. The answer's type stands beside it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub struct Work {
     pub entered: u64,
     pub readers_entered: u64,
     pub waits: Latency,
+    /// Grants over time.
+    pub tally: Tally,
     /// The longest wait, those that were not over at the end included.
     pub longest_ns: u64,
     pub errors: Vec<String>,
@@ -70,6 +73,7 @@ impl Work {
         self.entered += other.entered;
         self.readers_entered += other.readers_entered;
         self.waits.add(&other.waits);
+        self.tally.add(&other.tally);
         self.longest_ns = self.longest_ns.max(other.longest_ns);
         self.errors.extend(other.errors);
     }

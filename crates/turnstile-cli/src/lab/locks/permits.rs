@@ -12,16 +12,17 @@ use super::{LONG, PROCESSES, SHORT, TASKS, close};
 use crate::lab::breaks::Break;
 use crate::lab::checker;
 use crate::lab::crew::ask_all;
+use crate::lab::figures::Figure;
 use crate::lab::findings::Check;
-use crate::lab::history::{self, Stay};
+use crate::lab::history;
 use crate::lab::trial::Trial;
 use crate::lab::words::{count, millis};
 
 /// How many permits the semaphores of the lab have.
 pub const LIMIT: u32 = 4;
 
-/// Never more than the limit; and the first stays for the report.
-pub async fn crowded(trial: &Trial<'_>) -> Result<(Check, Vec<Stay>)> {
+/// Never more than the limit; and a chart of the first stays.
+pub async fn crowded(trial: &Trial<'_>) -> Result<(Check, Figure)> {
     const NAME: &str = "lab/crowded";
     let time = trial.lab.time;
     trial.phase(&format!("{LIMIT} at a time: {PROCESSES} processes × {TASKS} tasks, {time:?}"));
@@ -62,7 +63,7 @@ pub async fn crowded(trial: &Trial<'_>) -> Result<(Check, Vec<Stay>)> {
             && all_written_down,
         format!("{} entries, up to {} at once where {LIMIT} may be", count(verdict.entries), verdict.most_inside),
     );
-    Ok((check, history::stays(&events, 400)))
+    Ok((check, Figure::Lanes(history::by_permit(&events))))
 }
 
 /// A killed holder's permit goes to the next within its time to live.

@@ -5,14 +5,14 @@ use anyhow::{Result, ensure};
 use super::orders::{Contend, Order, Work};
 use super::{PROCESSES, TASKS, close};
 use crate::lab::crew::ask_all;
-use crate::lab::latency::Latency;
+use crate::lab::figures::Figure;
 use crate::lab::metrics::{Grants, Metrics};
 use crate::lab::redis_stats::Commands;
 use crate::lab::trial::Trial;
 use crate::lab::words;
 
-/// What it measures, and all latencies.
-pub async fn run(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
+/// What it measures, and charts of it; `latency_of` says what is waited for.
+pub async fn run(trial: &Trial<'_>, latency_of: &'static str) -> Result<(Metrics, Vec<Figure>)> {
     let time = trial.lab.time;
     trial.phase(&format!("speed: {PROCESSES} processes × {TASKS} tasks on one lock, {time:?}"));
     let mut workers = trial.workers(PROCESSES).await?;
@@ -46,6 +46,8 @@ pub async fn run(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
         processes: PROCESSES,
         tasks: TASKS,
         seconds: time.as_secs_f64(),
+        calls: false,
     });
-    Ok((metrics, work.waits))
+    let rate = Figure::rate("Grants over time", "grants a second", work.tally, Vec::new());
+    Ok((metrics, vec![Figure::latency(latency_of, work.waits), rate]))
 }

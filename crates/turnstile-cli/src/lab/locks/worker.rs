@@ -13,6 +13,7 @@ use turnstile_core::{AcquireError, Lease, LeaseOptions};
 use super::orders::{Acquire, Acquired, Contend, Notice, Order, Work};
 use super::{LONG, Locks, Locksmith};
 use crate::lab::crew::WorkerArgs;
+use crate::lab::history::TASKS_OF;
 use crate::lab::post::Post;
 use crate::lab::register::Desk;
 
@@ -63,7 +64,7 @@ impl Door {
 
 impl Hands<'_> {
     fn door(&self) -> Door {
-        Door { register: self.args.register.clone(), first: self.args.number * 1000 }
+        Door { register: self.args.register.clone(), first: self.args.number * TASKS_OF }
     }
 
     async fn carry_out(&mut self, order: Order) -> Result<Value> {

@@ -16,8 +16,9 @@ use super::kafka_group::{PACE, PARTITIONS, SESSION, come, gather, join, name, pl
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::{Check, Findings};
-use crate::lab::kafka::{Trial, takeover};
+use crate::lab::figures::Figure;
+use crate::lab::findings::{About, Check, Findings};
+use crate::lab::kafka::{Trial, pictures, takeover};
 use crate::lab::metrics::{Metrics, Records};
 use crate::lab::post::Post;
 use crate::lab::words::{count, millis};
@@ -36,19 +37,21 @@ impl Strategy for KafkaMtConsumer {
         "kafka-mt-consumer"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "a Kafka and a group; a handler that bears to run many times at once",
+            guarantees: "each record at least once, one after another by key; a key that hangs stops no other",
+            limits: "order by key alone; memory for what is in flight; a commit's metadata has room for so much",
+            guards: &[Break::Lanes, Break::Stuck, Break::Codec, Break::CommitFirst],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
         let lanes = Lanes { order: LaneOrder::Key, metadata: 4096, hangs_at: None };
-        let (mut records, times) = speed::measure(&trial, Some(&lanes)).await?;
-        let checks = Vec::from(killed(&trial, &mut records, lanes).await?);
-        Ok(Findings {
-            name: self.name(),
-            metrics: Metrics::Records(records),
-            checks,
-            latency: times,
-            latency_of: "a record, from produced to handled",
-            stays: Vec::new(),
-        })
+        let (mut records, mut figures) = speed::measure(&trial, Some(&lanes)).await?;
+        let checks = Vec::from(killed(&trial, &mut records, lanes, &mut figures).await?);
+        Ok(Findings::of(self, Metrics::Records(records), checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
@@ -56,7 +59,12 @@ impl Strategy for KafkaMtConsumer {
     }
 }
 
-async fn killed(trial: &Trial<'_>, records: &mut Records, mut lanes: Lanes) -> Result<[Check; 4]> {
+async fn killed(
+    trial: &Trial<'_>,
+    records: &mut Records,
+    mut lanes: Lanes,
+    figures: &mut Vec<Figure>,
+) -> Result<[Check; 4]> {
     let part = trial.lab.time.max(COMMITTED) * 2;
     trial.phase("two members on 8 partitions: one has a key that hangs, and is killed");
     lanes.order = match (trial.breaks(Break::Lanes), trial.breaks(Break::Stuck)) {
@@ -91,6 +99,9 @@ async fn killed(trial: &Trial<'_>, records: &mut Records, mut lanes: Lanes) -> R
     drop(observer);
     let events = scene.history.events()?;
     let verdict = check(&events, Judged::Key);
+    let kills = pictures::kills(&events);
+    figures.push(pictures::owners("A rebalance: one whose key hangs is killed", &events, kills.clone()));
+    figures.push(pictures::done("Throughput meanwhile, at a steady pace", &events, kills));
     let took = takeover(&events, &name(0), at);
     records.takeover_kill_ms = took.map(|took| took.as_secs_f64() * 1e3);
     records.duplicates_kill = verdict.duplicates;

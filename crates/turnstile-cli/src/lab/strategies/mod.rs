@@ -17,7 +17,7 @@ use async_trait::async_trait;
 
 use super::Lab;
 use super::crew::WorkerArgs;
-use super::findings::Findings;
+use super::findings::{About, Findings};
 use super::post::Post;
 
 /// A strategy in the lab.
@@ -25,6 +25,9 @@ use super::post::Post;
 pub trait Strategy: Send + Sync {
     /// Its name, as in `--only`.
     fn name(&self) -> &'static str;
+
+    /// What can be said of it in a line each.
+    fn about(&self) -> About;
 
     /// Puts it to the test, with worker processes on servers of its own.
     async fn run(&self, lab: &Lab) -> Result<Findings>;
@@ -53,4 +56,21 @@ pub fn all() -> Vec<Box<dyn Strategy>> {
 /// Their names.
 pub fn names() -> Vec<&'static str> {
     all().iter().map(|strategy| strategy.name()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::lab::breaks::Break;
+
+    #[test]
+    fn every_guard_is_one_of_some_strategy_and_every_strategy_has_some() {
+        let all = all();
+        for guard in Break::value_variants() {
+            assert!(all.iter().any(|strategy| strategy.about().guards.contains(guard)), "{guard:?} is nobody's");
+        }
+        assert!(all.iter().all(|strategy| strategy.about().guards.len() >= 3));
+    }
 }

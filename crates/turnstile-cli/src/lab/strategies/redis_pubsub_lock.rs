@@ -8,8 +8,9 @@ use redis_pubsub_lock::{Client, FairLocks, LeaseOptions, Lock};
 
 use super::Strategy;
 use crate::lab::Lab;
+use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::Findings;
+use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, arrival, deaths, exclusion, left_behind, lost_reply, speed};
 use crate::lab::post::Post;
 use crate::lab::trial::Trial;
@@ -23,17 +24,36 @@ impl Strategy for RedisPubsubLock {
         "redis-pubsub-lock"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "one Redis; a name, and a time to live",
+            guarantees: "one holder, first come first served over all processes; tokens fence",
+            limits: "one server's memory; a hand-over costs a message and two scripts",
+            guards: &[
+                Break::ReleaseCompare,
+                Break::Token,
+                Break::Fence,
+                Break::Notice,
+                Break::Ttl,
+                Break::Retry,
+                Break::Order,
+            ],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let (metrics, latency) = speed::run(&trial).await?;
-        let (mut checks, stays) = exclusion::run(&trial).await.map(|(checks, stays)| (Vec::from(checks), stays))?;
+        let (metrics, mut figures) = speed::run(&trial, "waiting for the lock").await?;
+        let (exclusion, stays) = exclusion::run(&trial).await?;
+        figures.push(stays);
+        let mut checks = Vec::from(exclusion);
         checks.push(arrival::run(&trial, 1).await?);
         checks.push(deaths::killed(&trial).await?);
         checks.extend(deaths::stopped(&trial).await?);
         checks.push(lost_reply::run(&trial).await?);
         let marks = ["holder", "queue", "alive", "waiting"];
         checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &marks).await?);
-        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "waiting for the lock", stays })
+        Ok(Findings::of(self, metrics, checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

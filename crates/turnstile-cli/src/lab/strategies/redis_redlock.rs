@@ -8,8 +8,9 @@ use redis_redlock::{Client, LeaseOptions, Lock, Redlock};
 
 use super::Strategy;
 use crate::lab::Lab;
+use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::Findings;
+use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, deaths, exclusion, hung, left_behind, speed};
 use crate::lab::post::Post;
 use crate::lab::trial::Trial;
@@ -23,15 +24,26 @@ impl Strategy for RedisRedlock {
         "redis-redlock"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "three or five Redis that are independent of each other; a name",
+            guarantees: "one holder, though a minority of the servers is down or hangs; tokens fence",
+            limits: "all servers are asked for each grant; no order among processes; their clocks must run at about one speed",
+            guards: &[Break::ReleaseCompare, Break::Token, Break::Fence, Break::Notice, Break::Ttl, Break::Nodes],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::over(lab, self.name(), 5).await?;
-        let (metrics, latency) = speed::run(&trial).await?;
-        let (mut checks, stays) = exclusion::run(&trial).await.map(|(checks, stays)| (Vec::from(checks), stays))?;
+        let (metrics, mut figures) = speed::run(&trial, "waiting for the lock").await?;
+        let (exclusion, stays) = exclusion::run(&trial).await?;
+        figures.push(stays);
+        let mut checks = Vec::from(exclusion);
         checks.push(hung::run(&trial).await?);
         checks.push(deaths::killed(&trial).await?);
         checks.extend(deaths::stopped(&trial).await?);
         checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &["waiting"]).await?);
-        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "waiting for the lock", stays })
+        Ok(Findings::of(self, metrics, checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -8,8 +8,9 @@ use redis_semaphore::{Client, LeaseOptions, Lock, Semaphores};
 
 use super::Strategy;
 use crate::lab::Lab;
+use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::Findings;
+use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, arrival, left_behind, permits, speed};
 use crate::lab::post::Post;
 use crate::lab::trial::Trial;
@@ -23,10 +24,20 @@ impl Strategy for RedisSemaphore {
         "redis-semaphore"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "one Redis; a name and a limit that all agree on",
+            guarantees: "never more than the limit, in order of arrival; permits of the dead come back",
+            limits: "one server's memory; each hand-over goes over the server",
+            guards: &[Break::ReleaseCompare, Break::Order, Break::Ttl],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let (metrics, latency) = speed::run(&trial).await?;
+        let (metrics, mut figures) = speed::run(&trial, "waiting for a permit").await?;
         let (crowded, stays) = permits::crowded(&trial).await?;
+        figures.push(stays);
         let checks = vec![
             crowded,
             arrival::run(&trial, permits::LIMIT).await?,
@@ -34,7 +45,7 @@ impl Strategy for RedisSemaphore {
             // The semaphores themselves stay: they keep their limits and tokens.
             left_behind::run(&trial, |key| key.ends_with('}'), &["queue", "alive", "waiters"]).await?,
         ];
-        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "waiting for a permit", stays })
+        Ok(Findings::of(self, metrics, checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

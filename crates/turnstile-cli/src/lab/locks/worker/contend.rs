@@ -10,13 +10,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use turnstile_core::{Backoff, Lease, LeaseOptions, Lock, Owner};
 
 use super::Door;
+use crate::lab::clock;
 use crate::lab::locks::orders::{Contend, Work};
 use crate::lab::locks::{LONG, Locks};
 use crate::lab::register::Desk;
 
 /// All tasks of a process, to their end.
 pub async fn all(locks: &dyn Locks, order: &Contend, door: Door) -> Result<Work> {
-    let until = Instant::now() + Duration::from_millis(order.millis);
+    let begun = Instant::now();
+    let (until, begun) = (begun + Duration::from_millis(order.millis), (begun, clock::now()));
     let mut options = LeaseOptions::new(LONG)?;
     if let Some(handovers) = order.handovers {
         let retry = Backoff::new(Duration::from_millis(1), Duration::from_millis(4));
@@ -30,7 +32,8 @@ pub async fn all(locks: &dyn Locks, order: &Contend, door: Door) -> Result<Work>
         let lock = locks.lock(&lock_name, shared, options.clone())?;
         let desk = if order.guarded { Some(door.desk(task).await?) } else { None };
         let (name, stay) = (order.name.clone(), Duration::from_millis(order.stay_ms));
-        let mut contender = Contender { lock, shared, name, stay, desk, before: before.clone(), work: Work::default() };
+        let (before, work) = (before.clone(), Work::default());
+        let mut contender = Contender { lock, shared, name, stay, desk, begun, before, work };
         tasks.spawn(async move {
             if let Err(error) = contender.until(until).await {
                 contender.work.errors.push(format!("{error:#}"));
@@ -55,6 +58,8 @@ struct Contender {
     name: String,
     stay: Duration,
     desk: Option<Desk>,
+    /// One moment by two clocks.
+    begun: (Instant, u64),
     before: Arc<Mutex<Before>>,
     work: Work,
 }
@@ -76,6 +81,8 @@ impl Contender {
             self.work.longest_ns = self.work.longest_ns.max(waited);
             let Some(lease) = granted else { return Ok(()) };
             self.work.waits.record(waited);
+            let asked = u64::try_from((asked - self.begun.0).as_nanos()).unwrap_or(0);
+            self.work.tally.note(self.begun.1 + asked + waited);
             self.note(&lease);
             self.visit(&lease).await?;
             // Not confirmed, or lost meanwhile: the register has seen what matters.

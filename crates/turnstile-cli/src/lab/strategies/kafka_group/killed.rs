@@ -9,8 +9,10 @@ use turnstile_testkit::history::{Fault as Harm, Rule, Verdict};
 use super::orders::{Fault, Order};
 use super::{PACE, PARTITIONS, SESSION, WORK_MS, close, come, gather, join, name, planted, spread};
 use crate::lab::breaks::Break;
+use crate::lab::clock;
+use crate::lab::figures::{Figure, Mark};
 use crate::lab::findings::Check;
-use crate::lab::kafka::{Trial, takeover};
+use crate::lab::kafka::{Trial, pictures, takeover};
 use crate::lab::metrics::Records;
 use crate::lab::words::{count, millis};
 
@@ -25,7 +27,7 @@ const FAULTS: &[(Break, Fault)] = &[
 const TAKEOVER: Duration = SESSION.saturating_mul(15);
 
 /// Two members, a third that joins, and the first that is killed.
-pub async fn run(trial: &Trial<'_>, records: &mut Records) -> Result<[Check; 6]> {
+pub async fn run(trial: &Trial<'_>, records: &mut Records, figures: &mut Vec<Figure>) -> Result<[Check; 6]> {
     let part = trial.lab.time.max(Duration::from_secs(2)) / 4;
     trial.phase("three members on 8 partitions: one joins late, one is killed");
     let fault = planted(trial, FAULTS);
@@ -38,6 +40,7 @@ pub async fn run(trial: &Trial<'_>, records: &mut Records) -> Result<[Check; 6]>
     gather(&scene, &mut workers[..2], &joins[..2]).await?;
     let producer = scene.producer(PACE)?;
     sleep(part).await;
+    let joined = clock::now();
     workers[2].ask::<()>(&Order::Join(joins[2].clone())).await?;
     come(&mut workers, TAKEOVER, spread(PARTITIONS, 1)).await?;
     sleep(part).await;
@@ -50,7 +53,11 @@ pub async fn run(trial: &Trial<'_>, records: &mut Records) -> Result<[Check; 6]>
     let verdict = close(&scene, &mut workers).await?;
     drop(observer);
 
-    let took = takeover(&scene.history.events()?, &name(0), killed);
+    let events = scene.history.events()?;
+    let took = takeover(&events, &name(0), killed);
+    let marks = || [vec![Mark::new(joined, "member 2 joins")], pictures::kills(&events)].concat();
+    figures.push(pictures::owners("Rebalances: one joins, one is killed", &events, marks()));
+    figures.push(pictures::done("Throughput meanwhile, at a steady pace", &events, marks()));
     records.takeover_kill_ms = took.map(|took| took.as_secs_f64() * 1e3);
     let blamed = verdict.blames.iter().find(|blame| blame.fault == Harm::Kill);
     let (in_flight, repeated) = blamed.map_or((0, 0), |blame| (blame.in_flight, blame.duplicates));

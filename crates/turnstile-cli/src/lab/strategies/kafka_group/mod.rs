@@ -20,7 +20,7 @@ use super::Strategy;
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
 use crate::lab::crew::{Worker, WorkerArgs};
-use crate::lab::findings::Findings;
+use crate::lab::findings::{About, Findings};
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
 use crate::lab::metrics::Metrics;
 use crate::lab::post::Post;
@@ -42,20 +42,31 @@ impl Strategy for KafkaGroup {
         "kafka-group"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "a Kafka and a group; a handler",
+            guarantees: "each record at least once, one after another in its partition; an orderly leave repeats nothing",
+            limits: "as many at a time as partitions; after a crash, what was not committed is done again",
+            guards: &[
+                Break::CommitFirst,
+                Break::Revoke,
+                Break::InOrder,
+                Break::CommitBack,
+                Break::Start,
+                Break::HandOver,
+                Break::Poison,
+                Break::Session,
+            ],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let (mut records, times) = speed::measure(&trial, None).await?;
-        let mut checks = Vec::from(killed::run(&trial, &mut records).await?);
-        checks.push(leaving::run(&trial, &mut records).await?);
-        checks.extend(idle::run(&trial).await?);
-        Ok(Findings {
-            name: self.name(),
-            metrics: Metrics::Records(records),
-            checks,
-            latency: times,
-            latency_of: "a record, from produced to handled",
-            stays: Vec::new(),
-        })
+        let (mut records, mut figures) = speed::measure(&trial, None).await?;
+        let mut checks = Vec::from(killed::run(&trial, &mut records, &mut figures).await?);
+        checks.push(leaving::run(&trial, &mut records, &mut figures).await?);
+        checks.extend(idle::run(&trial, &mut figures).await?);
+        Ok(Findings::of(self, Metrics::Records(records), checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
@@ -98,16 +109,21 @@ async fn stand(workers: &mut [Worker]) -> Result<Vec<Standing>> {
     Ok(all)
 }
 
-/// Waits until they stand so; whether they did in time.
-pub async fn come(workers: &mut [Worker], limit: Duration, right: impl Fn(&[Standing]) -> bool) -> Result<bool> {
+/// Waits until they stand so; how they stood then, if they did in time.
+pub async fn come(
+    workers: &mut [Worker],
+    limit: Duration,
+    right: impl Fn(&[Standing]) -> bool,
+) -> Result<Option<Vec<Standing>>> {
     let until = Instant::now() + limit;
     while Instant::now() < until {
-        if right(&stand(workers).await?) {
-            return Ok(true);
+        let all = stand(workers).await?;
+        if right(&all) {
+            return Ok(Some(all));
         }
         sleep(Duration::from_millis(5)).await;
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// All partitions are given out, and each member has at least so many.
@@ -124,7 +140,7 @@ pub async fn gather(scene: &Scene, workers: &mut [Worker], joins: &[Join]) -> Re
         worker.ask::<()>(&Order::Join(join.clone())).await?;
     }
     let came = come(workers, PATIENCE, spread(scene.partitions, 1)).await?;
-    ensure!(came, "the members were not given the partitions within {PATIENCE:?}");
+    ensure!(came.is_some(), "the members were not given the partitions within {PATIENCE:?}");
     Ok(())
 }
 

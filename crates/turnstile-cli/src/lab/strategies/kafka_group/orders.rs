@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lab::latency::Latency;
+use crate::lab::tally::Tally;
 
 /// An order. The answer's type stands beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ pub struct Standing {
 pub struct Left {
     /// How long records took from being produced to being handled.
     pub times: Latency,
+    /// Records over time.
+    pub tally: Tally,
     /// Those that were measured, and when the first and the last of them were handled.
     pub measured: u64,
     pub first: u64,

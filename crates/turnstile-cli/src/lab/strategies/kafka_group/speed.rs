@@ -8,9 +8,11 @@ use tokio::time::sleep;
 use super::orders::{Join, Lanes, Left, Order};
 use super::{PARTITIONS, SESSION, come, gather, join};
 use crate::lab::crew::Worker;
+use crate::lab::figures::Figure;
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
 use crate::lab::latency::Latency;
 use crate::lab::metrics::Records;
+use crate::lab::tally::Tally;
 
 const PROCESSES: u32 = 2;
 /// How many records are produced between two looks at the clock, and how many there are at the most.
@@ -20,21 +22,21 @@ const MOST: u64 = 4_000_000;
 const IN_HAND: u64 = 10_000;
 const PACED: u64 = 1000;
 
-/// Both, by kafka-group's workers in order or in lanes.
-pub async fn measure(trial: &Trial<'_>, lanes: Option<&Lanes>) -> Result<(Records, Latency)> {
+/// Both and their charts, by kafka-group's workers in order or in lanes.
+pub async fn measure(trial: &Trial<'_>, lanes: Option<&Lanes>) -> Result<(Records, Vec<Figure>)> {
     let mut records = Records {
         processes: PROCESSES,
         partitions: PARTITIONS,
         session_ms: u64::try_from(SESSION.as_millis())?,
         ..Records::default()
     };
-    throughput(trial, &mut records, lanes).await?;
-    let times = latency(trial, &mut records, lanes).await?;
-    Ok((records, times))
+    let full = throughput(trial, &mut records, lanes).await?;
+    let figures = vec![latency(trial, &mut records, lanes).await?, full];
+    Ok((records, figures))
 }
 
 /// Records without an end, and handlers with nothing to do.
-async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<()> {
+async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Figure> {
     let scene = trial.scene("full", PARTITIONS).await?;
     trial.phase("speed: filling a topic");
     let begun = Instant::now();
@@ -56,11 +58,13 @@ async fn throughput(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lan
     ensure!(last > first, "too few records were handled to measure anything");
     records.records = produced;
     records.per_second = measured as f64 / ((last - first) as f64 / 1e9);
-    Ok(())
+    let mut tally = Tally::default();
+    left.iter().for_each(|left| tally.add(&left.tally));
+    Ok(Figure::rate("A full topic, worked off", "records a second", tally, Vec::new()))
 }
 
 /// A steady pace, far below what it could be.
-async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Latency> {
+async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>) -> Result<Figure> {
     trial.phase(&format!("latency: {PACED} records a second, {:?}", trial.lab.time));
     let scene = trial.scene("paced", PARTITIONS).await?;
     let workers = members(&scene, false, lanes).await?;
@@ -73,7 +77,7 @@ async fn latency(trial: &Trial<'_>, records: &mut Records, lanes: Option<&Lanes>
     records.paced_per_second = PACED;
     records.p50_us = times.micros(0.5);
     records.p99_us = times.micros(0.99);
-    Ok(times)
+    Ok(Figure::latency("a record, from produced to handled", times))
 }
 
 async fn members(scene: &Scene, gated: bool, lanes: Option<&Lanes>) -> Result<Vec<Worker>> {
@@ -88,7 +92,7 @@ async fn members(scene: &Scene, gated: bool, lanes: Option<&Lanes>) -> Result<Ve
 /// Waits until they have handled so many, and lets them leave.
 async fn finish(mut workers: Vec<Worker>, records: u64) -> Result<Vec<Left>> {
     let all = come(&mut workers, PATIENCE, |all| all.iter().map(|one| one.handled).sum::<u64>() >= records).await?;
-    ensure!(all, "{records} records were not handled within {PATIENCE:?}");
+    ensure!(all.is_some(), "{records} records were not handled within {PATIENCE:?}");
     let mut left = Vec::with_capacity(workers.len());
     for worker in &mut workers {
         left.push(worker.ask(&Order::Leave).await?);

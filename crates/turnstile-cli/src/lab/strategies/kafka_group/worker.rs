@@ -178,6 +178,7 @@ impl Desk {
         let produced = value.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
         let mut tally = self.tally.lock();
         tally.handled += 1;
+        tally.left.tally.note(now);
         if let Some(produced) = produced.filter(|at| *at > 0) {
             tally.left.times.record(now.saturating_sub(produced));
         }

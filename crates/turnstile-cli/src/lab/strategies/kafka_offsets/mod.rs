@@ -17,9 +17,8 @@ use super::Strategy;
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::{Check, Findings};
+use crate::lab::findings::{About, Check, Findings};
 use crate::lab::kafka::{Scene, Trial, client};
-use crate::lab::latency::Latency;
 use crate::lab::metrics::Metrics;
 use crate::lab::post::Post;
 use crate::lab::words::count;
@@ -42,19 +41,21 @@ impl Strategy for KafkaOffsets {
         "kafka-offsets"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "a Kafka consumer of your own; offsets that are told as fetched and as done",
+            guarantees: "the commit point never passes what is not done; what is done beyond it survives in the metadata",
+            limits: "the metadata's bytes; what has no room there is done again",
+            guards: &[Break::Codec, Break::Tail, Break::MadeFor],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
         trial.phase("marking offsets, and writing them down");
         let marks = tokio::task::spawn_blocking(marks::measure).await??;
         let checks = vec![survives(&trial).await?, cut(&trial).await?, of_others(&trial).await?];
-        Ok(Findings {
-            name: self.name(),
-            metrics: Metrics::Marks(marks),
-            checks,
-            latency: Latency::default(),
-            latency_of: "",
-            stays: Vec::new(),
-        })
+        Ok(Findings::of(self, Metrics::Marks(marks), checks, Vec::new()))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -2,6 +2,7 @@
 //! killed half way.
 
 mod orders;
+mod pictures;
 mod readers;
 mod worker;
 
@@ -21,12 +22,14 @@ use self::readers::Readers;
 use super::Strategy;
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
+use crate::lab::clock;
 use crate::lab::crew::{Worker, WorkerArgs};
-use crate::lab::findings::{Check, Findings};
+use crate::lab::figures::Figure;
+use crate::lab::findings::{About, Check, Findings};
 use crate::lab::kafka::{PATIENCE, Scene, Trial, client};
-use crate::lab::latency::Latency;
 use crate::lab::metrics::{Metrics, Routes};
 use crate::lab::post::Post;
+use crate::lab::tally::Tally;
 use crate::lab::words::{count, millis};
 
 const KEYS: u32 = 12;
@@ -44,20 +47,22 @@ impl Strategy for KafkaPartitions {
         "kafka-partitions"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "a Kafka; writers and readers that go by the topic's layout",
+            guarantees: "each key stays in order when a topic grows or moves; a stopped writer is fenced",
+            limits: "writers write in transactions, and wait while a change switches",
+            guards: &[Break::Barrier, Break::FenceWriters, Break::Follow],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
         let mut routes = Routes { route_ns: route_ns(), ..Routes::default() };
-        writes(&trial, &mut routes).await?;
-        let [order, fence] = grows(&trial, &mut routes).await?;
+        let mut figures = vec![writes(&trial, &mut routes).await?];
+        let [order, fence] = grows(&trial, &mut routes, &mut figures).await?;
         let checks = vec![order, fence, moves(&trial).await?];
-        Ok(Findings {
-            name: self.name(),
-            metrics: Metrics::Routes(routes),
-            checks,
-            latency: Latency::default(),
-            latency_of: "",
-            stays: Vec::new(),
-        })
+        Ok(Findings::of(self, Metrics::Routes(routes), checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
@@ -76,20 +81,21 @@ fn route_ns() -> f64 {
     begun.elapsed().as_nanos() as f64 / f64::from(TIMES)
 }
 
-async fn writes(trial: &Trial<'_>, routes: &mut Routes) -> Result<()> {
+async fn writes(trial: &Trial<'_>, routes: &mut Routes) -> Result<Figure> {
     trial.phase("one writer, as fast as it can");
     let scene = trial.scene("speed", 8).await?;
     let writer = WriterOptions::new(&Cluster::new(&scene.brokers), &scene.topic, "speed").connect().await?;
     let keys: Vec<_> = (0..2_000).map(|key| format!("key-{key}")).collect();
-    let (begun, mut records) = (Instant::now(), 0);
+    let (begun, mut records, mut tally) = (Instant::now(), 0, Tally::default());
     while begun.elapsed() < trial.lab.time {
         worker::round(&writer, &keys, records).await?;
         records += keys.len() as u64;
+        tally.many(clock::now(), keys.len() as u64);
     }
     routes.written = records;
     routes.written_per_second = records as f64 / begun.elapsed().as_secs_f64();
     writer.close().await?;
-    Ok(())
+    Ok(Figure::rate("One writer, as fast as it can", "records written a second", tally, Vec::new()))
 }
 
 async fn write(scene: &Scene, number: u32, stranger: bool) -> Result<Worker> {
@@ -110,7 +116,7 @@ async fn until(writer: &mut Worker, right: impl Fn(&Standing) -> bool) -> Result
 }
 
 /// From 2 to 5 partitions, with a writer that is stopped meanwhile.
-async fn grows(trial: &Trial<'_>, routes: &mut Routes) -> Result<[Check; 2]> {
+async fn grows(trial: &Trial<'_>, routes: &mut Routes, figures: &mut Vec<Figure>) -> Result<[Check; 2]> {
     trial.phase("a topic grows from 2 to 5 partitions; one writer is stopped meanwhile");
     let scene = trial.scene("grows", 2).await?;
     let cluster = Cluster::new(&scene.brokers);
@@ -125,13 +131,14 @@ async fn grows(trial: &Trial<'_>, routes: &mut Routes) -> Result<[Check; 2]> {
     let old = 0..scene.partitions;
     ensure!(readers.come_to(old, PATIENCE).await, "the old partitions are not read within {PATIENCE:?}");
     stopped.child().stop()?;
-    let (begun, (step, steps)) = (Instant::now(), std::sync::mpsc::channel());
+    let (begun, (step, steps)) = (clock::now(), std::sync::mpsc::channel());
     let plan = cluster.plan(Change::grow(&scene.topic, 5)).await?;
-    let layout = cluster.carry_out(plan, move |one| _ = step.send((one, Instant::now()))).await?;
+    let layout = cluster.carry_out(plan, move |one| _ = step.send((one, clock::now()))).await?;
     let steps: Vec<_> = steps.try_iter().collect();
     let at = |wanted| steps.iter().find(|(step, _)| *step == wanted).map(|(_, at)| *at).context("a step is missing");
-    routes.change_ms = begun.elapsed().as_secs_f64() * 1e3;
-    routes.closed_ms = (at(Step::Switched)? - at(Step::Closed)?).as_secs_f64() * 1e3;
+    routes.change_ms = (clock::now() - begun) as f64 / 1e6;
+    routes.closed_ms = (at(Step::Switched)? - at(Step::Closed)?) as f64 / 1e6;
+    figures.push(pictures::steps("A topic grows from 2 to 5 partitions", begun, &steps));
     stopped.child().cont()?;
     until(&mut goes_on, |standing| standing.epoch == layout.epoch).await?;
     let rounds = stopped.ask::<Standing>(&Order::Stand).await?.rounds;

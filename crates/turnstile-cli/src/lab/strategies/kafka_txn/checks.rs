@@ -9,8 +9,10 @@ use rand::RngExt;
 
 use super::{Guards, Order, Standing, come, scene};
 use crate::lab::breaks::Break;
+use crate::lab::clock;
+use crate::lab::figures::{Bar, Figure, Lanes, Mark};
 use crate::lab::findings::Check;
-use crate::lab::kafka::{Pace, Scene, Trial, client};
+use crate::lab::kafka::{Pace, Scene, Trial, client, pictures};
 use crate::lab::metrics::Copies;
 use crate::lab::words::count;
 
@@ -19,7 +21,7 @@ const PACE: Pace = Pace { per_second: 1000, poison: None, recorded: false };
 const DEATHS: u32 = 5;
 
 /// One copier lives, and beside it one after another dies, each at another step of a transaction.
-pub async fn run(trial: &Trial<'_>, copies: &mut Copies) -> Result<Vec<Check>> {
+pub async fn run(trial: &Trial<'_>, copies: &mut Copies) -> Result<(Vec<Check>, Vec<Figure>)> {
     trial.phase(&format!("two copiers on {} partitions, {DEATHS} die one after another", super::PARTITIONS));
     let (scene, mut job) = scene(trial, "deaths").await?;
     job.every = Duration::from_millis(50);
@@ -30,21 +32,25 @@ pub async fn run(trial: &Trial<'_>, copies: &mut Copies) -> Result<Vec<Check>> {
         job.guards = Guards::NoOrder;
     }
     let observer = scene.observer()?;
+    let (begun, mut lives) = (clock::now(), Vec::new());
     let mut living = vec![scene.worker(0).await?];
     living[0].ask::<()>(&Order::Copy(job.clone())).await?;
     let producer = scene.producer(PACE)?;
     come(&mut living, "the first record", |all| all[0].handled > 0).await?;
     for death in 0..DEATHS {
         let mut victim = scene.worker(1 + death).await?;
-        let dies = Some((death % 5, rand::rng().random_range(1..4)));
+        let (from, dies) = (clock::now(), Some((death % 5, rand::rng().random_range(1..4))));
         victim.ask::<()>(&Order::Copy(super::Job { dies, ..job.clone() })).await?;
         let died = tokio::time::timeout(Duration::from_secs(60), victim.child().wait()).await;
         ensure!(!died.context("a copier does not die")??.success(), "a copier ended by itself");
+        lives.push((from, clock::now()));
     }
     let produced = producer.end()?;
     scene.settled(&observer, &produced.ends).await?;
     living[0].ask::<Standing>(&Order::Leave).await?;
+    lives.insert(0, (begun, clock::now()));
     drop(observer);
+    let drawn = draw(&scene, &lives)?;
 
     let isolation = if trial.breaks(Break::Isolation) { Isolation::Everything } else { Isolation::Committed };
     let everything = read(&scene, &job.to, Isolation::Everything).await?;
@@ -56,7 +62,7 @@ pub async fn run(trial: &Trial<'_>, copies: &mut Copies) -> Result<Vec<Check>> {
     let Judged { right, missing, twice, foreign, out_of_order } = judged;
     let records = count(produced.records);
     let (of_them, again) = (count(right), count(twice));
-    Ok(vec![
+    let checks = vec![
         Check::new(
             "what is read as committed is f of the input, each once, whoever dies and where",
             missing == 0 && twice == 0 && foreign == 0,
@@ -72,7 +78,24 @@ pub async fn run(trial: &Trial<'_>, copies: &mut Copies) -> Result<Vec<Check>> {
             out_of_order == 0,
             format!("{of_them} outputs, {out_of_order} out of order"),
         ),
-    ])
+    ];
+    Ok((checks, drawn))
+}
+
+/// Which copier lived when, the first to the end, and how many records were committed meanwhile.
+fn draw(scene: &Scene, lives: &[(u64, u64)]) -> Result<Vec<Figure>> {
+    let marks: Vec<_> = lives.iter().skip(1).map(|(_, died)| Mark::new(*died, "dies")).collect();
+    let bars = lives.iter().enumerate().map(|(row, (from, to))| Bar { row, colour: row, from: *from, to: *to });
+    let lanes = Lanes {
+        title: format!("Copiers: one lives, {DEATHS} die in the middle of a transaction"),
+        note: "A bar is a process, from its start to its end.".to_owned(),
+        rows: (0..lives.len()).map(|number| format!("copier {number}")).collect(),
+        bars: bars.collect(),
+        marks: marks.clone(),
+        ..Lanes::default()
+    };
+    let committed = pictures::committed("Commits meanwhile, at a steady pace", &scene.history.events()?, marks);
+    Ok(vec![Figure::Lanes(lanes), committed])
 }
 
 struct Judged {

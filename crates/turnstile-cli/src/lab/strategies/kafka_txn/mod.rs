@@ -13,8 +13,10 @@ use tokio::time::sleep;
 
 use super::Strategy;
 use crate::lab::Lab;
+use crate::lab::breaks::Break;
 use crate::lab::crew::{Worker, WorkerArgs};
-use crate::lab::findings::Findings;
+use crate::lab::figures::Figure;
+use crate::lab::findings::{About, Findings};
 use crate::lab::kafka::{PATIENCE, Scene, Trial};
 use crate::lab::metrics::{Copies, Metrics};
 use crate::lab::post::Post;
@@ -77,21 +79,25 @@ impl Strategy for KafkaTxn {
         "kafka-txn"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "a Kafka, a group, a topic to write to; readers of committed records only",
+            guarantees: "outputs and offsets together or not at all: exactly once within Kafka",
+            limits: "effects outside of Kafka are not covered; outputs are seen when their transaction commits",
+            guards: &[Break::Transaction, Break::Isolation, Break::KeyOrder],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
         let every_ms = u64::try_from(EVERY.as_millis())?;
         let mut copies = Copies { processes: PROCESSES, partitions: PARTITIONS, every_ms, ..Copies::default() };
         speed::throughput(&trial, &mut copies).await?;
         let latency = speed::latency(&trial, &mut copies).await?;
-        let checks = checks::run(&trial, &mut copies).await?;
-        Ok(Findings {
-            name: self.name(),
-            metrics: Metrics::Copies(copies),
-            checks,
-            latency,
-            latency_of: "a record, from produced to its copy being read as committed",
-            stays: Vec::new(),
-        })
+        let (checks, drawn) = checks::run(&trial, &mut copies).await?;
+        let of = "a record, from produced to its copy being read as committed";
+        let figures = std::iter::once(Figure::latency(of, latency)).chain(drawn).collect();
+        Ok(Findings::of(self, Metrics::Copies(copies), checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -11,8 +11,8 @@ use super::orders::{By, Count, OnLoss, Order, Work};
 use super::{PROCESSES, TASKS};
 use crate::lab::breaks::Break;
 use crate::lab::crew::ask_all;
+use crate::lab::figures::Figure;
 use crate::lab::findings::Check;
-use crate::lab::latency::Latency;
 use crate::lab::metrics::{Grants, Metrics};
 use crate::lab::redis_stats::Commands;
 use crate::lab::trial::Trial;
@@ -23,8 +23,8 @@ fn order(name: &str, readers: u32, time: Duration, by: By) -> Result<Order> {
     Ok(Order::Count(Count { name, writers: TASKS - readers, readers, millis, by, on_loss: OnLoss::Fail }))
 }
 
-/// Calls a second, and how long they take.
-pub async fn speed(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
+/// Calls a second, how long they take, and charts of both.
+pub async fn speed(trial: &Trial<'_>) -> Result<(Metrics, Vec<Figure>)> {
     let time = trial.lab.time;
     trial.phase(&format!("speed: {PROCESSES} processes × {TASKS} tasks call one script, {time:?}"));
     let mut workers = trial.workers(PROCESSES).await?;
@@ -48,8 +48,10 @@ pub async fn speed(trial: &Trial<'_>) -> Result<(Metrics, Latency)> {
         processes: PROCESSES,
         tasks: TASKS,
         seconds: time.as_secs_f64(),
+        calls: true,
     });
-    Ok((metrics, work.times))
+    let rate = Figure::rate("Calls over time", "calls a second", work.tally, Vec::new());
+    Ok((metrics, vec![Figure::latency("a script call", work.times), rate]))
 }
 
 /// The claims. The scripts are flushed all the time, from the lab's own connection.

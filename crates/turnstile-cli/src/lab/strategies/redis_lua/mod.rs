@@ -11,8 +11,9 @@ use async_trait::async_trait;
 
 use super::Strategy;
 use crate::lab::Lab;
+use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::Findings;
+use crate::lab::findings::{About, Findings};
 use crate::lab::post::Post;
 use crate::lab::trial::Trial;
 
@@ -29,13 +30,22 @@ impl Strategy for RedisLua {
         "redis-lua"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "one Redis; scripts that name all their keys",
+            guarantees: "a script is all or nothing; a guarded write refuses older tokens",
+            limits: "one server's memory; on a cluster, all keys of a script under one hash tag; a call whose reply was lost may have run",
+            guards: &[Break::Atomic, Break::ScriptFlush, Break::Reconnect, Break::GuardedWrite],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         let trial = Trial::start(lab, self.name()).await?;
-        let (metrics, latency) = atomic::speed(&trial).await?;
+        let (metrics, figures) = atomic::speed(&trial).await?;
         let mut checks = Vec::from(atomic::run(&trial).await?);
         checks.push(reconnect::run(&trial).await?);
         checks.push(guarded::run(&trial).await?);
-        Ok(Findings { name: self.name(), metrics, checks, latency, latency_of: "a script call", stays: Vec::new() })
+        Ok(Findings::of(self, metrics, checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lab::latency::Latency;
+use crate::lab::tally::Tally;
 
 /// An order; the answer is [`Work`], where there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub struct Work {
     /// Calls that were answered.
     pub calls: u64,
     pub times: Latency,
+    /// They over time.
+    pub tally: Tally,
     /// How often the two places were read, and how often they differed.
     pub reads: u64,
     pub torn: u64,
@@ -84,6 +87,7 @@ impl Work {
         all.into_iter().fold(Self::default(), |mut sum, work| {
             sum.calls += work.calls;
             sum.times.add(&work.times);
+            sum.tally.add(&work.tally);
             sum.reads += work.reads;
             sum.torn += work.torn;
             sum.lost += work.lost;

@@ -83,7 +83,9 @@ impl Task {
                 let asked = clock::now();
                 self.count().await.map(|()| {
                     work.calls += 1;
-                    work.times.record(clock::now().saturating_sub(asked));
+                    let now = clock::now();
+                    work.times.record(now.saturating_sub(asked));
+                    work.tally.note(now);
                 })
             } else {
                 // A reader is there to look, not to be fast.

@@ -10,10 +10,12 @@ use tokio::time::sleep;
 use turnstile_testkit::jobs::check;
 
 use super::orders::{Left, Order, Produce};
+use super::pictures;
 use super::{ALIVE, EFFECTS, HISTORY, PATIENCE, judged, settled};
 use crate::lab::breaks::Break;
 use crate::lab::clock;
 use crate::lab::crew::ask_all;
+use crate::lab::figures::{Figure, Mark};
 use crate::lab::findings::Check;
 use crate::lab::metrics::Jobs;
 use crate::lab::trial::Trial;
@@ -30,7 +32,7 @@ const TOO_LONG: Duration = Duration::from_secs(20);
 const MISSED: Duration = ALIVE.saturating_mul(5);
 
 /// Three go on, one is killed, one of the three is stopped for a while.
-pub async fn run(trial: &Trial<'_>, jobs: &mut Jobs) -> Result<[Check; 5]> {
+pub async fn run(trial: &Trial<'_>, jobs: &mut Jobs, figures: &mut Vec<Figure>) -> Result<[Check; 5]> {
     let part = trial.lab.time.max(Duration::from_secs(2)) / 2;
     trial.phase(&format!("{WORKERS} workers: one is killed, one is stopped; they count as alive for {ALIVE:?}"));
     let queue = Queue::new(trial.client.clone(), QUEUE)?;
@@ -61,6 +63,7 @@ pub async fn run(trial: &Trial<'_>, jobs: &mut Jobs) -> Result<[Check; 5]> {
         }
         std::future::pending::<Result<()>>().await
     };
+    let mut levels = pictures::levels();
     let faults = async {
         sleep(part).await;
         let mut victim = workers.remove(0);
@@ -71,19 +74,26 @@ pub async fn run(trial: &Trial<'_>, jobs: &mut Jobs) -> Result<[Check; 5]> {
         out(trial, &who(0)).await?;
         sleep(part).await;
         workers[0].child().stop()?;
+        let stopped = clock::now();
         // Now that it writes nothing more.
         out(trial, &who(1)).await?;
         sleep(ALIVE * 3 / 2).await;
         workers[0].child().cont()?;
+        let marks = vec![
+            Mark::new(killed, "worker 0 killed"),
+            Mark::new(stopped, "worker 1 stopped"),
+            Mark::new(clock::now(), "it goes on"),
+        ];
         let mut added = 0;
         for producer in &mut producer {
             added = producer.hear::<u32>(whole).await?;
         }
         let settled = settled(&queue).await?;
-        anyhow::Ok((killed, added, settled))
+        anyhow::Ok((killed, added, settled, marks))
     };
-    let (killed, added, settled) = tokio::select! {
+    let (killed, added, settled, marks) = tokio::select! {
         done = faults => done?,
+        Err(error) = pictures::watch(&queue, &mut levels) => return Err(error),
         Err(error) = harm => return Err(error),
     };
     ask_all::<_, Left>(&mut workers, PATIENCE, |_| Order::Leave).await?;
@@ -91,6 +101,7 @@ pub async fn run(trial: &Trial<'_>, jobs: &mut Jobs) -> Result<[Check; 5]> {
     let oracle = trial.clients().nth(1).context("no second server")?;
     let events: Vec<String> = oracle.run(cmd("LRANGE").arg(HISTORY).arg(0).arg(-1)).await?;
     let findings = check(&events, added)?;
+    figures.extend(pictures::of(&events, levels, &marks)?);
     let effects: BTreeMap<u32, u32> = trial.run(cmd("HGETALL").arg(queue.name().key(EFFECTS))).await?;
     let (had, took) = taken(&events, killed)?;
     ensure!(had > 0, "the worker that was killed had nothing in hand");

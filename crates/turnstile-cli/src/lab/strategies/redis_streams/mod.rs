@@ -2,6 +2,7 @@
 
 mod killed;
 mod orders;
+mod pictures;
 mod poison;
 mod speed;
 mod worker;
@@ -18,7 +19,8 @@ use super::Strategy;
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
-use crate::lab::findings::Findings;
+use crate::lab::figures::Figure;
+use crate::lab::findings::{About, Findings};
 use crate::lab::metrics::{Jobs, Metrics};
 use crate::lab::post::Post;
 use crate::lab::trial::Trial;
@@ -45,16 +47,24 @@ impl Strategy for RedisStreams {
         "redis-streams"
     }
 
+    fn about(&self) -> About {
+        About {
+            complexity: "one Redis with streams; a handler",
+            guarantees: "each job at least once, by key in order on request; dead letters; effects with the acknowledgement once",
+            limits: "one server's memory and disk; after a crash, what was not acknowledged is done again",
+            guards: &[Break::AckFirst, Break::Claim, Break::Lanes, Break::Effects, Break::Alive, Break::Attempts],
+        }
+    }
+
     async fn run(&self, lab: &Lab) -> Result<Findings> {
         // The second server keeps the history.
         let trial = Trial::over(lab, self.name(), 2).await?;
         let mut jobs = Jobs { alive_ms: u64::try_from(ALIVE.as_millis())?, ..Jobs::default() };
         speed::throughput(&trial, &mut jobs).await?;
-        let latency = speed::latency(&trial, &mut jobs).await?;
-        let mut checks = Vec::from(killed::run(&trial, &mut jobs).await?);
+        let mut figures = vec![Figure::latency("a job, from added to done", speed::latency(&trial, &mut jobs).await?)];
+        let mut checks = Vec::from(killed::run(&trial, &mut jobs, &mut figures).await?);
         checks.push(poison::run(&trial).await?);
-        let latency_of = "a job, from added to done";
-        Ok(Findings { name: self.name(), metrics: Metrics::Jobs(jobs), checks, latency, latency_of, stays: Vec::new() })
+        Ok(Findings::of(self, Metrics::Jobs(jobs), checks, figures))
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -23,12 +23,13 @@ pub fn of(seconds: u64, all: &[Findings]) -> String {
          <link rel=icon href=\"data:,\">\n<title>Turnstile lab: {held} of {claims} claims held</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Turnstile lab</h1>\n\
          <p>{verdict} of {strategies} strategies on real servers, under contention and faults. Turnstile {version}, {time}; \
-         {os} on {arch} with {cores} cores, servers and clients together; {seconds} s for each of the longer phases.</p>\n\
+         {os} on {arch} with {cores} cores, servers and clients together{slow}; {seconds} s for each of the longer phases.</p>\n\
          </header>\n<main>\n{table}{sections}</main>\n</body>\n</html>\n",
         strategies = all.len(),
         version = env!("CARGO_PKG_VERSION"),
         time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " UTC"),
         os = std::env::consts::OS,
+        slow = if cfg!(debug_assertions) { ", built without optimisation" } else { "" },
         arch = std::env::consts::ARCH,
         table = table(all),
     )

@@ -64,7 +64,8 @@ impl TxnBuilder {
         self
     }
 
-    /// A transaction takes at most so many records. By default 10,000. 0 counts as 1.
+    /// A transaction takes at most so many records. By default 10,000. 0 counts as 1. For hundreds of thousands a second, allow
+    /// more here, and in the group's [`budget`](GroupBuilder::budget): a record is in hand until its transaction is committed.
     pub const fn records(mut self, limit: usize) -> Self {
         self.limits.records = if limit == 0 { 1 } else { limit };
         self

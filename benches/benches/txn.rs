@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use turnstile_benches::copy::{Copy, Limits};
 use turnstile_benches::report::{Aim, Row};
-use turnstile_benches::rounds::{compare, quantile};
+use turnstile_benches::rounds::{Compared, compare};
 use turnstile_benches::runtime;
 
 const IDS: [&str; 5] = [COPY, COPY_LARGE, AT_LEAST_ONCE, PARALLEL, LATENCY];
@@ -22,6 +22,8 @@ const LATENCY: &str = "txn/p99-ms";
 const SMALL: Limits = Limits { every: Duration::from_millis(100), records: 1_000 };
 /// 100 ms, or 10,000 records.
 const LARGE: Limits = Limits { every: Duration::from_millis(100), records: 10_000 };
+/// 100 ms, whatever comes in them.
+const TIMED: Limits = Limits { every: Duration::from_millis(100), records: 100_000 };
 
 /// Ours and the other side by turns in one run: a table, or JSON.
 #[derive(Parser)]
@@ -71,34 +73,53 @@ async fn measure(
     wanted: impl Fn(&str) -> bool,
     mut show: impl FnMut(Row) -> Result<()>,
 ) -> Result<()> {
-    let copy = Copy::fill(records).await?;
+    let copy = Copy::fill(records.min(20_000)).await?;
     for (id, limits) in [(COPY, SMALL), (COPY_LARGE, LARGE)] {
         if wanted(id) {
-            let compared = compare(rounds, async || copy.ours(limits).await, async || copy.raw(limits).await).await?;
+            let ours = async |copy: &Copy| copy.ours(limits).await;
+            let compared = pair(&copy, rounds, quick, ours, async |copy| copy.raw(limits).await).await?;
             show(Row::compared(id, "records/s", Aim::RatioAtLeast(2.0), compared))?;
         }
     }
     if wanted(AT_LEAST_ONCE) {
-        let compared = compare(rounds, async || copy.ours(LARGE).await, async || copy.at_least_once().await).await?;
+        let ours = async |copy: &Copy| copy.ours(TIMED).await;
+        let compared = pair(&copy, rounds, quick, ours, async |copy| copy.at_least_once().await).await?;
         show(Row::compared(AT_LEAST_ONCE, "records/s", Aim::RatioAtLeast(0.7), compared))?;
     }
     if wanted(PARALLEL) {
         let (work, at_once) = (Duration::from_millis(10), NonZeroUsize::MIN.saturating_add(999));
-        let ours = async || copy.ours_parallel(LARGE, work, at_once).await;
-        let compared = compare(rounds, ours, async || copy.parallel_at_least_once(work, at_once).await).await?;
+        let ours = async |copy: &Copy| copy.ours_parallel(LARGE, work, at_once).await;
+        let raw = async |copy: &Copy| copy.parallel_at_least_once(work, at_once).await;
+        let compared = pair(&copy, rounds, quick, ours, raw).await?;
         show(Row::compared(PARALLEL, "records/s", Aim::RatioAtLeast(0.85), compared))?;
     }
     if wanted(LATENCY) {
         // A tenth of the top rate, as it is here and now.
-        let mut rates = Vec::new();
-        for _ in 0..rounds.min(3) {
-            rates.push(copy.ours(LARGE).await?);
-        }
-        let rate = (quantile(&mut rates, 0.5) / 10.0) as u64;
+        let ours = async |copy: &Copy| copy.ours(LARGE).await;
+        let rate = match quick {
+            true => ours(&copy).await?,
+            false => ours(&copy.sized(ours).await?).await?,
+        };
+        let rate = (rate / 10.0) as u64;
         let time = Duration::from_secs(if quick { 1 } else { 15 });
         let (median, p99) = copy.latency(LARGE, rate.max(100), time).await?;
         let note = format!("at {rate} records/s; the median is {median:.0} ms");
         show(Row::alone(LATENCY, "ms", Aim::AtMost(250.0), p99).and(&note))?;
     }
     Ok(())
+}
+
+/// Each side by turns, with inputs that keep them busy for seconds.
+async fn pair(
+    copy: &Copy,
+    rounds: usize,
+    quick: bool,
+    mut ours: impl AsyncFnMut(&Copy) -> Result<f64>,
+    mut raw: impl AsyncFnMut(&Copy) -> Result<f64>,
+) -> Result<Compared> {
+    if quick {
+        return compare(rounds, async || ours(copy).await, async || raw(copy).await).await;
+    }
+    let (of_ours, of_raw) = (copy.sized(&mut ours).await?, copy.sized(&mut raw).await?);
+    compare(rounds, async || ours(&of_ours).await, async || raw(&of_raw).await).await
 }

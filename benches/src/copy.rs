@@ -1,7 +1,8 @@
 //! A topic copied to another: by kafka-txn, by a bare transactional loop, and at least once.
 //!
 //! The clocks run from the first record that is handled until the last is committed, or delivered: joining the group is not
-//! in it. All sides have the same limits of a transaction, or the same interval of commits.
+//! in it. Each side has an input that keeps it busy for [`ROUND`], and each round an output of its own. All sides have the same
+//! limits of a transaction, or the same interval of commits.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use kafka_group::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka_group::rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use kafka_group::rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
-use kafka_group::{Record, Records, Scheduler, Slot};
+use kafka_group::{Amount, Record, Records, Scheduler, Slot};
 use kafka_txn::kafka_mt_consumer::ParallelBuilder;
 use kafka_txn::{
     Attempt, GroupBuilder, LaneOptions, Outcome, Output, Outputs, Shutdown, Start, StartAt, Step, Transform, TxnBuilder,
@@ -29,7 +30,9 @@ const VALUE: [u8; 100] = [b'v'; 100];
 /// How many keys the records of the parallel pair have.
 const KEYS: u64 = 10_000;
 const CHUNK: u64 = 100_000;
-/// How long a round may take.
+/// How long a round is to last.
+pub const ROUND: Duration = Duration::from_secs(3);
+/// How long it may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The limits of a transaction.
@@ -41,11 +44,10 @@ pub struct Limits {
     pub records: usize,
 }
 
-/// A broker for measuring, an input that is full, and an output.
+/// A broker for measuring, and an input that is full.
 pub struct Copy {
-    server: Server,
+    server: Arc<Server>,
     from: String,
-    to: String,
     records: u64,
 }
 
@@ -91,21 +93,49 @@ impl Copy {
     /// # Errors
     /// When no broker can be had, or it does not take the records.
     pub async fn fill(records: u64) -> Result<Self> {
-        let server = Kafka::builder().for_measuring().start().await?;
-        let (from, to) = (unique("orders"), unique("copies"));
+        Self::on(Arc::new(Kafka::builder().for_measuring().start().await?), records).await
+    }
+
+    async fn on(server: Arc<Server>, records: u64) -> Result<Self> {
+        let from = unique("orders");
         server.topic(&from, PARTITIONS).await?;
-        server.topic(&to, PARTITIONS).await?;
         for chunk in (0..records).step_by(CHUNK as usize) {
             let numbers = chunk..records.min(chunk + CHUNK);
             server.produce(&from, None, numbers.map(|number| ((number % KEYS).to_string(), VALUE))).await?;
         }
-        Ok(Self { server, from, to, records })
+        Ok(Self { server, from, records })
+    }
+
+    /// Another input on the same broker, which keeps this side busy for [`ROUND`].
+    ///
+    /// # Errors
+    /// Those of a round, or of filling.
+    pub async fn sized(&self, mut side: impl AsyncFnMut(&Self) -> Result<f64>) -> Result<Self> {
+        let mut copy = Self { server: self.server.clone(), from: self.from.clone(), records: self.records };
+        loop {
+            let records = (side(&copy).await? * ROUND.as_secs_f64()) as u64;
+            if records < copy.records * 5 / 4 {
+                return Ok(copy);
+            }
+            copy = Self::on(self.server.clone(), records).await?;
+        }
+    }
+
+    /// An output, for as long as this takes.
+    async fn to<T>(&self, work: impl AsyncFnOnce(String) -> Result<T>) -> Result<T> {
+        let to = unique("copies");
+        self.server.topic_with(&to, PARTITIONS, 1, &[("file.delete.delay.ms", "1000")]).await?;
+        let done = work(to.clone()).await?;
+        self.server.delete_topic(&to).await?;
+        Ok(done)
     }
 
     fn group(&self) -> GroupBuilder {
         let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
         GroupBuilder::new(self.server.brokers(), unique("copiers"), [&self.from], start)
             .option("fetch.queue.backoff.ms", "10")
+            // A record is in hand until its transaction is committed.
+            .budget(Amount { records: 100_000, bytes: 16 << 20 })
     }
 
     /// By kafka-txn, in partition order: records a second.
@@ -113,10 +143,12 @@ impl Copy {
     /// # Errors
     /// When the run fails.
     pub async fn ours(&self, limits: Limits) -> Result<f64> {
-        let copy = Copier::new(self, Duration::ZERO);
-        let count = copy.count.clone();
-        let builder = self.txn(limits, &count);
-        self.run(builder.in_order(copy)?, &count).await
+        self.to(async |to| {
+            let copy = Copier::new(self, to, Duration::ZERO);
+            let count = copy.count.clone();
+            self.run(self.txn(limits, &count).in_order(copy)?, &count).await
+        })
+        .await
     }
 
     /// By kafka-txn, in parallel by key, with so much of waiting for each record.
@@ -124,15 +156,18 @@ impl Copy {
     /// # Errors
     /// When the run fails.
     pub async fn ours_parallel(&self, limits: Limits, work: Duration, at_once: NonZeroUsize) -> Result<f64> {
-        let copy = Copier::new(self, work);
-        let count = copy.count.clone();
-        let lanes = LaneOptions::default().concurrency(at_once);
-        self.run(self.txn(limits, &count).parallel(copy, lanes)?, &count).await
+        self.to(async |to| {
+            let copy = Copier::new(self, to, work);
+            let count = copy.count.clone();
+            let lanes = LaneOptions::default().concurrency(at_once);
+            self.run(self.txn(limits, &count).parallel(copy, lanes)?, &count).await
+        })
+        .await
     }
 
     fn txn(&self, limits: Limits, count: &Arc<Count>) -> TxnBuilder {
         let count = count.clone();
-        TxnBuilder::new(self.group()).every(limits.every).records(limits.records).on_step(move |step| {
+        TxnBuilder::new(self.group()).every(limits.every).records(limits.records).bytes(64 << 20).on_step(move |step| {
             if step == Step::Committed {
                 count.ended();
             }
@@ -154,16 +189,13 @@ impl Copy {
     /// # Errors
     /// When the run fails.
     pub async fn at_least_once(&self) -> Result<f64> {
-        let count = Count::new(self.records);
-        let producer = self.producer(None).create_with_context(Delivered(count.clone()))?;
-        let scheduler = Forward { producer, to: self.to.clone(), count: count.clone() };
-        let member = self.group().scheduled(Nothing, |_| scheduler)?;
-        let shutdown = Shutdown::new(Duration::from_secs(30));
-        let run = tokio::spawn(member.run(shutdown.clone()));
-        tokio::time::timeout(LIMIT, count.all.notified()).await.context("a round at least once hangs")?;
-        shutdown.begin();
-        run.await??;
-        count.rate()
+        self.to(async |to| {
+            let count = Count::new(self.records);
+            let producer = self.producer(None).create_with_context(Delivered(count.clone()))?;
+            let scheduler = Forward { producer, to, count: count.clone() };
+            self.run_at_least_once(self.group().scheduled(Nothing, |_| scheduler)?, &count).await
+        })
+        .await
     }
 
     /// By kafka-mt-consumer, at least once, with so much of waiting for each record: it is done once it is delivered.
@@ -171,10 +203,17 @@ impl Copy {
     /// # Errors
     /// When the run fails.
     pub async fn parallel_at_least_once(&self, work: Duration, at_once: NonZeroUsize) -> Result<f64> {
-        let count = Count::new(self.records);
-        let producer = self.producer(None).create_with_context(Told)?;
-        let handler = Send { producer, to: self.to.clone(), work, count: count.clone() };
-        let member = ParallelBuilder::new(self.group()).concurrency(at_once).handler(handler)?;
+        self.to(async |to| {
+            let count = Count::new(self.records);
+            let producer = self.producer(None).create_with_context(Told)?;
+            let handler = Send { producer, to, work, count: count.clone() };
+            let member = ParallelBuilder::new(self.group()).concurrency(at_once).handler(handler)?;
+            self.run_at_least_once(member, &count).await
+        })
+        .await
+    }
+
+    async fn run_at_least_once(&self, member: kafka_group::Member, count: &Count) -> Result<f64> {
         let shutdown = Shutdown::new(Duration::from_secs(30));
         let run = tokio::spawn(member.run(shutdown.clone()));
         tokio::time::timeout(LIMIT, count.all.notified()).await.context("a round at least once hangs")?;
@@ -210,8 +249,11 @@ impl Copy {
             .set("auto.offset.reset", "earliest")
             .set("fetch.queue.backoff.ms", "10");
         let producer = self.producer(Some(&unique("raw")));
-        let (from, to, records) = (self.from.clone(), self.to.clone(), self.records);
-        tokio::task::spawn_blocking(move || bare(&config, &producer, &from, &to, records, limits)).await?
+        self.to(async |to| {
+            let (from, records) = (self.from.clone(), self.records);
+            tokio::task::spawn_blocking(move || bare(&config, &producer, &from, &to, records, limits)).await?
+        })
+        .await
     }
 
     /// The median and the 99th percentile of the time from producing a record until it is read in the output by who reads
@@ -292,9 +334,14 @@ fn read(brokers: &str, topic: &str, total: u64, ready: &AtomicBool) -> Result<Ve
     reader.assign(&list)?;
     reader.poll(Duration::from_secs(1));
     ready.store(true, Ordering::Release);
-    let mut times = Vec::new();
+    let (mut times, begun) = (Vec::new(), Instant::now());
     while (times.len() as u64) < total {
-        let record = reader.poll(LIMIT).context("nothing comes")??;
+        // A poll may end before its time, where there was something else to do.
+        let Some(record) = reader.poll(Duration::from_secs(1)) else {
+            anyhow::ensure!(begun.elapsed() < LIMIT, "{} of {total} came", times.len());
+            continue;
+        };
+        let record = record?;
         let sent: u128 = std::str::from_utf8(record.payload().unwrap_or_default())?.parse()?;
         times.push(now().saturating_sub(sent) as f64 / 1000.0);
     }
@@ -309,8 +356,8 @@ struct Copier {
 }
 
 impl Copier {
-    fn new(copy: &Copy, work: Duration) -> Self {
-        Self { to: copy.to.clone(), work, count: Count::new(copy.records) }
+    fn new(copy: &Copy, to: String, work: Duration) -> Self {
+        Self { to, work, count: Count::new(copy.records) }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::slot::Slot;
 
 /// The length that says that there is nothing at all, not even an empty value.
 const NULL: u32 = u32::MAX;
+/// Kafka's own word for a record without a timestamp.
+const NO_TIME: i64 = -1;
 
 /// A record of a topic.
 ///
@@ -47,7 +49,7 @@ impl Batch {
 #[derive(Clone, Copy)]
 struct Entry {
     offset: i64,
-    timestamp: Option<i64>,
+    timestamp: i64,
     start: u32,
     key: u32,
     value: u32,
@@ -151,7 +153,7 @@ impl Fetched {
             }
         }
         let headers = length(&data[headers_at..]);
-        let timestamp = message.timestamp().to_millis();
+        let timestamp = message.timestamp().to_millis().unwrap_or(NO_TIME);
         self.entries.push(Entry { offset: message.offset(), timestamp, start, key, value, headers });
     }
 
@@ -175,10 +177,9 @@ impl Fetched {
     }
 
     pub fn finish(mut self, slot: &Slot) -> Records {
-        if self.entries.capacity() > 2 * self.entries.len() || self.data.capacity() > 2 * self.data.len() {
-            self.data.shrink_to_fit();
-            self.entries.shrink_to_fit();
-        }
+        // It may be kept for long.
+        self.data.shrink_to_fit();
+        self.entries.shrink_to_fit();
         let (topic, partition, epoch) = (slot.topic().clone(), slot.partition(), slot.epoch());
         let end = self.entries.len();
         let batch = Arc::new(Batch { topic, partition, epoch, entries: self.entries, data: self.data.into() });
@@ -214,7 +215,7 @@ impl Record {
     /// When it was made or appended, as the topic has it, in milliseconds since 1970.
     #[must_use]
     pub fn timestamp(&self) -> Option<i64> {
-        self.entry().timestamp
+        Some(self.entry().timestamp).filter(|timestamp| *timestamp != NO_TIME)
     }
 
     /// Its key; `None` if it has none, which is not the same as an empty one.

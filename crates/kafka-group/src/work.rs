@@ -1,15 +1,14 @@
 //! One record's way through a handler: attempts, waits, and what happens at the limit. For every scheduler the same.
 
 use std::num::NonZeroU32;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use futures_util::FutureExt;
 use metrics::Counter;
 use parking_lot::Mutex;
 use tracing::{Instrument, debug_span, info, warn};
@@ -99,11 +98,14 @@ impl<H: Handler<Record>> Worker<H> {
 
     /// Handles one record until something has become of it, and marks nothing: for schedulers that do so themselves, many at
     /// once or at a later time. To be dropped when [`Slot::abandoned`] fires.
-    pub async fn settle(&self, slot: &Slot, record: &Record, seat: &impl Seat) -> Settled {
-        match self.attempt(slot, record, NonZeroU32::MIN).await {
-            Outcome::Done => Settled::Done,
-            // Rare, and large: those that simply end well are not to carry it.
-            outcome => Box::pin(self.go_on(slot, record, outcome, seat)).await,
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice, for each record at work")]
+    pub fn settle<S: Seat>(&self, slot: &Slot, record: &Record, seat: &S) -> impl Future<Output = Settled> + Send {
+        async move {
+            match self.attempt(slot, record, NonZeroU32::MIN).await {
+                Outcome::Done => Settled::Done,
+                // Rare, and large: those that simply end well are not to carry it.
+                outcome => Box::pin(self.go_on(slot, record, outcome, seat)).await,
+            }
         }
     }
 
@@ -195,9 +197,8 @@ impl<H: Handler<Record>> Worker<H> {
         Settled::Done
     }
 
-    async fn attempt(&self, slot: &Slot, record: &Record, number: NonZeroU32) -> Outcome {
-        let attempt = Attempt::new(number, slot.cancelled());
-        let work = AssertUnwindSafe(self.handler.handle(record, attempt)).catch_unwind();
+    fn attempt<'a>(&'a self, slot: &'a Slot, record: &'a Record, number: NonZeroU32) -> Trial<'a> {
+        let work = self.handler.handle(record, Attempt::new(number, slot.cancelled()));
         let span = debug_span!(
             "record",
             topic = &**record.topic(),
@@ -205,18 +206,7 @@ impl<H: Handler<Record>> Worker<H> {
             offset = record.offset(),
             attempt = number
         );
-        // Without it, nothing of it is carried along.
-        let outcome = if span.is_disabled() {
-            drop(span);
-            work.await
-        } else {
-            Box::pin(work.instrument(span)).await
-        };
-        outcome.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Outcome::retry(anyhow!("the handler panicked: {text}"))
-        })
+        Trial(if span.is_disabled() { work } else { Box::pin(work.instrument(span)) })
     }
 
     /// To the dead letters; the record is done once it has arrived there.
@@ -272,6 +262,21 @@ impl<H: Handler<Record>> Worker<H> {
         slot.set_trouble(record.offset(), Some(trouble));
         self.counts.halted.lock().push((place.into(), error));
         Settled::Halted
+    }
+}
+
+/// One attempt. A panic is an attempt that failed.
+struct Trial<'a>(Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>);
+
+impl Future for Trial<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Poll::Ready(Outcome::retry(anyhow!("the handler panicked: {text}")))
+        })
     }
 }
 

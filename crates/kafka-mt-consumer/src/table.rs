@@ -16,7 +16,6 @@ pub(crate) struct Table {
 }
 
 struct Lane {
-    hash: u64,
     /// The first of those that are worked on.
     at: Record,
     /// Those behind. Most lanes have none.
@@ -61,8 +60,8 @@ impl Table {
 
     /// Makes the lane of a record that is being worked on. There is none yet.
     pub fn open(&mut self, at: Record) {
-        let hash = self.hash(&at);
-        self.lanes.insert_unique(hash, Lane { hash, at, behind: None }, |lane| lane.hash);
+        let (hash, hasher) = (self.hash(&at), &self.hasher);
+        self.lanes.insert_unique(hash, Lane { at, behind: None }, |lane| hasher.hash_one(lane.at.key()));
     }
 
     /// The next record of the lane that is at this one, which is settled; if there is none, the lane is gone.

@@ -30,13 +30,16 @@ pub trait Work: Send + Sync + 'static {
 pub struct Handled<H>(pub Worker<H>);
 
 impl<H: Handler<Record>> Work for Handled<H> {
-    async fn work(&self, slot: &Arc<Slot>, records: &[Record], seat: &LaneSeat) -> Settled {
-        for record in records {
-            let settled = self.0.settle(slot, record, seat).await;
-            if settled != Settled::Done {
-                return settled;
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice, for each record at work")]
+    fn work(&self, slot: &Arc<Slot>, records: &[Record], seat: &LaneSeat) -> impl Future<Output = Settled> + Send {
+        async move {
+            for record in records {
+                let settled = self.0.settle(slot, record, seat).await;
+                if settled != Settled::Done {
+                    return settled;
+                }
             }
+            Settled::Done
         }
-        Settled::Done
     }
 }

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kafka_group::Shutdown;
-use kafka_partitions::{Change, Cluster, Step};
+use kafka_partitions::{Change, Cluster, Follow, Step, read};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::task::JoinHandle;
@@ -132,6 +134,31 @@ async fn growing_keeps_the_order_of_each_key_with_writers_and_readers_at_work_an
     scene.until_all_in_order(expected, readers).await;
     let new = scene.seen.lock().iter().filter(|(.., partition)| *partition >= 2).count();
     assert!(new > 0, "nothing came by the new partitions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_away_as_a_topic_moves_do_not_end_its_readers() {
+    let scene = Scene::new(&shared().await.unwrap(), 2).await;
+    let (notes, turns) = (Notes { seen: scene.seen.clone(), slow: Duration::ZERO }, Arc::new(AtomicU32::new(0)));
+    let (brokers, group, counted) = (scene.brokers.clone(), unique("group"), turns.clone());
+    let follow = Follow::new(&scene.cluster, &scene.topic, &group);
+    let members = move |topics: &[String]| {
+        // The second one finds nobody.
+        let away = counted.fetch_add(1, Ordering::SeqCst) == 1;
+        member(if away { "127.0.0.1:1" } else { &brokers }, &group, topics)
+    };
+    let mut writer = scene.writer("one", Duration::from_secs(30)).await;
+    let run = tokio::spawn(read(follow, members, notes, scene.shutdown.clone()));
+    until("something is read", async || scene.read() > 0).await;
+    let plan = scene.cluster.plan(Change::into_topic(&scene.topic, format!("{}.2", scene.topic), 3)).await.unwrap();
+    scene.cluster.carry_out(plan, |_| ()).await.unwrap();
+    writer.line_with("epoch 2").await.unwrap();
+    let rounds = scene.ended(writer).await;
+    scene.until_read(rounds * u64::from(KEYS)).await;
+    assert!(turns.load(Ordering::SeqCst) >= 3);
+    scene.shutdown.begin();
+    run.await.unwrap().unwrap();
+    assert_eq!(out_of_order(&scene.seen), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

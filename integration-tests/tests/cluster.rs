@@ -23,7 +23,8 @@ struct Node {
 impl Node {
     fn start(port: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
+        let program = std::env::var("TURNSTILE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(program)
             .args([
                 "--port",
                 &port.to_string(),

@@ -1,5 +1,5 @@
 //! Servers that need files or company: a Sentinel, the nodes of a cluster, one with a certificate. As processes of
-//! redis-server on the PATH, on loopback; they end when dropped.
+//! redis-server on the PATH, or of the program in `TURNSTILE_REDIS_SERVER`, on loopback; they end when dropped.
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
@@ -23,7 +23,8 @@ impl Local {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let port = free_port();
-        let child = Command::new("redis-server")
+        let program = std::env::var("TURNSTILE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(program)
             .args(options.first().filter(|option| !option.starts_with('-')))
             .args([port_option, &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--dir"])
             .arg(dir.path())
@@ -43,6 +44,21 @@ impl Local {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Stops it: its connections stay open, and nobody answers on them.
+    pub fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn cont(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let told = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
+        assert!(told.unwrap().success());
     }
 
     /// Ends it at once, as a crash does.

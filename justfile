@@ -50,6 +50,14 @@ integration *crates: _ready
     set -x
     cargo test --workspace {{ features }} $targets
 
+# The tests of Redis on each server program that is there: redis-server, valkey-server, what `setup redis8` brings.
+matrix: (_setup "compiler")
+    @scripts/matrix.sh cargo test --workspace {{ features }}
+
+# Random faults over all strategies at once, every history checked: `soak 60m`, or `soak 50s SEED` for one round again.
+soak time="10m" seed="": _ready
+    @cargo run --release -p turnstile-cli -- lab --soak "$1" ${2:+--seed "$2"}
+
 # The same with all servers in containers; makes stand-in images where TURNSTILE_{REDIS,KAFKA}_IMAGE name none.
 containers *crates: (_setup "compiler" "redis" "kafka" "engine")
     @scripts/in-containers.sh "{{ just_executable() }}" --justfile "{{ justfile() }}" integration "$@"
@@ -74,6 +82,10 @@ lint: (_setup "compiler")
     cargo clippy --workspace {{ features }} --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace {{ features }} --no-deps
     cargo test --workspace {{ features }} --doc
+
+# Each crate by itself: with no features, its defaults and all; `--system` also with those that want OpenSSL and libsasl2.
+each *args: (_setup "compiler")
+    @scripts/each.sh "$@"
 
 # The API's documentation, and the book where mdbook is there.
 doc: (_setup "compiler")

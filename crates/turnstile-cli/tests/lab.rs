@@ -355,3 +355,43 @@ fn claims_of_redis_streams_break_with_their_guards() {
     breaks("redis-streams", &["alive"], &[takeover], &[hands]);
     breaks("redis-streams", &["effects"], &[once], &[]);
 }
+
+#[test]
+fn a_short_soak_finds_nothing_and_says_what_came_over_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+    command.args(["lab", "--soak", "12s", "--seed", "9", "--json", "--report"]).arg(dir.path());
+    let output = command.output().unwrap();
+    let told = object(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!((&told["seed"], &told["rounds"]), (&9.into(), &1.into()), "{told}");
+    let strategies = list(&told["strategies"]);
+    assert_eq!(strategies.len(), 11);
+    for strategy in strategies {
+        assert!(strategy["operations"].as_u64().unwrap() > 0, "{strategy}");
+        assert!(list(&strategy["violations"]).is_empty(), "{strategy}");
+    }
+    let faults = |of: &Value| of.as_object().unwrap().values().map(|times| times.as_u64().unwrap()).sum::<u64>();
+    assert!(strategies.iter().map(|strategy| faults(&strategy["faults"])).sum::<u64>() > 20, "{told}");
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(dir.path().join("soak.json")).unwrap()).unwrap();
+    assert_eq!(written, told);
+    assert!(text(&output.stderr).contains("round 1, seed 9: "), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_soak_without_a_guard_sees_it_and_says_how_to_repeat_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+    command.args(["lab", "--soak", "3s", "--seed", "9", "--only", "redis-lock,redis-lua", "--break"]);
+    let output = command.args(["release-compare,atomic", "--report"]).arg(dir.path()).output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for part in ["redis-lock: BROKEN: no two holders at once", "redis-lua: BROKEN: a script is atomic"] {
+        assert!(told.contains(part), "{told}");
+    }
+    let again =
+        "again: turnstile lab --soak 3s --seed 9 --only redis-lock,redis-lua --break release-compare --break atomic";
+    assert!(told.contains(again), "{told}");
+    let history = std::fs::read_to_string(dir.path().join("soak-9-redis-lock.history")).unwrap();
+    assert!(history.lines().count() > 10 && history.contains("Entered"), "{history}");
+}

@@ -1,6 +1,7 @@
 //! The command line of the lab.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -24,11 +25,21 @@ pub struct LabArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
 
+    /// Instead of measuring, let random faults come over all strategies at once for this long, such as 60m, in rounds of a
+    /// minute; each round's histories are checked. It ends with the first that shows a broken claim
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub soak: Option<Duration>,
+
+    /// With --soak: what draws the first round's faults; each next round has the next
+    #[arg(long, value_name = "N", requires = "soak")]
+    pub seed: Option<u64>,
+
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// Write report.json, and report.html with charts, into this folder
+    /// Write report.json, and report.html with charts, into this folder; with --soak, soak.json and histories that show
+    /// something
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 

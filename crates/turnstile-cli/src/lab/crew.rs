@@ -54,6 +54,11 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The process: to be stopped and killed.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

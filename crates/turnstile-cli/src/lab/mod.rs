@@ -21,6 +21,7 @@ mod progress;
 mod redis_stats;
 mod register;
 mod report;
+mod soak;
 mod strategies;
 mod table;
 mod tally;
@@ -70,7 +71,7 @@ pub fn run(args: &LabArgs) -> ExitCode {
             let mut terminated = signal(SignalKind::terminate())?;
             // What is dropped here ends its servers and processes.
             let code = tokio::select! {
-                ended = experiment(args) => return ended,
+                ended = begin(args) => return ended,
                 _ = interrupted.recv() => 130,
                 _ = terminated.recv() => 143,
             };
@@ -98,6 +99,13 @@ fn told(run: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "turnstile lab: {error:#}");
         ExitCode::from(if error.is::<NoServer>() { exit::UNAVAILABLE } else { exit::SOFTWARE })
     })
+}
+
+async fn begin(args: &LabArgs) -> Result<ExitCode> {
+    match args.soak {
+        Some(time) => soak::run(args, time).await,
+        None => experiment(args).await,
+    }
 }
 
 async fn experiment(args: &LabArgs) -> Result<ExitCode> {

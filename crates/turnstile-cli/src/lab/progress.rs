@@ -33,6 +33,11 @@ impl Progress {
         self.nth.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says nothing.
+    pub fn silent() -> Self {
+        Self { bar: Some(ProgressBar::hidden()), nth: AtomicUsize::new(0), of: 0 }
+    }
+
     /// A phase begins.
     pub fn phase(&self, strategy: &'static str, what: &str) {
         let place = format!("{}/{}", self.nth.load(Ordering::Relaxed), self.of);

@@ -1,16 +1,21 @@
 //! What every trial of a strategy on Redis needs: a server of its own, or several, a client to look at it, the
 //! register, workers.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use redis_lua::Client;
 use redis_lua::redis::{Cmd, FromRedisValue};
-use turnstile_testkit::redis::{Redis, Server};
+use turnstile_testkit::redis::{Builder, Redis, Server};
 
 use super::Lab;
 use super::breaks::Break;
 use super::crew::{Worker, WorkerArgs};
 use super::register::Register;
+
+/// The longest that the lab's own client waits: the machine may be a busy one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// There is no server to be had.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +43,21 @@ impl<'a> Trial<'a> {
 
     /// Starts so many servers for it.
     pub async fn over(lab: &'a Lab, strategy: &'static str, servers: usize) -> Result<Self> {
+        Self::with(lab, strategy, servers, Redis::builder()).await
+    }
+
+    /// The same, and they keep all that they have answered.
+    pub async fn on_disk(lab: &'a Lab, strategy: &'static str, servers: usize) -> Result<Self> {
+        let options = Redis::builder().config("appendonly", "yes").config("appendfsync", "always");
+        Self::with(lab, strategy, servers, options).await
+    }
+
+    async fn with(lab: &'a Lab, strategy: &'static str, servers: usize, options: Builder) -> Result<Self> {
         lab.progress.phase(strategy, "starting Redis");
         let start = async || -> Result<_> {
-            let server = Redis::start().await.context(NoServer("Redis"))?;
-            let client = Client::connect(server.url()).await?;
+            let server = options.clone().start().await.context(NoServer("Redis"))?;
+            let client = Client::builder(server.url()).connect_timeout(PATIENCE).response_timeout(PATIENCE);
+            let client = client.connect().await?;
             Ok((server, client))
         };
         let (server, client) = start().await?;
@@ -55,14 +71,14 @@ impl<'a> Trial<'a> {
         Ok(Self { lab, strategy, server, others, client, other_clients, register })
     }
 
-    /// Its servers, with commas between.
+    /// Its servers.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        [&self.server].into_iter().chain(&self.others)
+    }
+
+    /// Their addresses, with commas between.
     fn url(&self) -> String {
-        let mut urls = self.server.url();
-        for server in &self.others {
-            urls.push(',');
-            urls.push_str(&server.url());
-        }
-        urls
+        self.servers().map(|server| server.url()).collect::<Vec<_>>().join(",")
     }
 
     /// Tells what comes next.

@@ -3,6 +3,7 @@
 mod observer;
 pub mod pictures;
 mod producer;
+pub mod soak;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use turnstile_testkit::kafka::{Kafka, Server};
 use turnstile_testkit::unique;
 
 pub use self::observer::Observer;
-pub use self::producer::{POISON, Pace, Producer};
+pub use self::producer::{Delivered, POISON, Pace, Producer};
 use super::Lab;
 use super::breaks::Break;
 use super::crew::{Worker, WorkerArgs};
@@ -31,15 +32,22 @@ const STILL: Duration = Duration::from_secs(4);
 pub struct Trial<'a> {
     pub lab: &'a Lab,
     strategy: &'static str,
-    pub server: Server,
+    pub server: Kafka,
+    /// If it is this trial's alone.
+    _own: Option<Server>,
 }
 
 impl<'a> Trial<'a> {
     /// Starts a broker for it.
     pub async fn start(lab: &'a Lab, strategy: &'static str) -> Result<Self> {
         lab.progress.phase(strategy, "starting a Kafka");
-        let server = Kafka::builder().for_measuring().start().await.context(NoServer("Kafka"))?;
-        Ok(Self { lab, strategy, server })
+        let own = Kafka::builder().for_measuring().start().await.context(NoServer("Kafka"))?;
+        Ok(Self { lab, strategy, server: (*own).clone(), _own: Some(own) })
+    }
+
+    /// On a broker that others use too.
+    pub fn on(lab: &'a Lab, strategy: &'static str, server: Kafka) -> Self {
+        Self { lab, strategy, server, _own: None }
     }
 
     /// Tells what comes next.

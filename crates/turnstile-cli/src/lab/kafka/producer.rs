@@ -13,7 +13,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use turnstile_testkit::history::{Place, Recorder, What};
 
-use super::Scene;
+use super::{PATIENCE, Scene};
 use crate::lab::clock;
 
 /// The key of records that nobody can handle.
@@ -109,7 +109,7 @@ impl Producer {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Ok(producer.flush(Duration::from_secs(30))?)
+            Ok(producer.flush(PATIENCE)?)
         });
         Ok(Self { over, thread: Some(thread), delivered })
     }

@@ -11,6 +11,7 @@ mod orders;
 pub mod permits;
 pub mod queue;
 pub mod sharing;
+pub mod soak;
 pub mod speed;
 mod worker;
 

@@ -11,6 +11,10 @@ use crate::lab::tally::Tally;
 pub enum Order {
     /// [`Work`]
     Contend(Contend),
+    /// `()`: begins the same, with leases that end soon, and however long the servers are away.
+    Soak(Contend),
+    /// [`Work`]: ends it.
+    Rest,
     /// [`Acquired`]
     Acquire(Acquire),
     /// [`Entry`](crate::lab::register::Entry): enters the resource with the lease that is held, or was, unchecked.

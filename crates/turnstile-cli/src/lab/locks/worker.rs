@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, to_value};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use turnstile_core::{AcquireError, Lease, LeaseOptions};
 
 use super::orders::{Acquire, Acquired, Contend, Notice, Order, Work};
-use super::{LONG, Locks, Locksmith};
+use super::{LONG, Locks, Locksmith, SHORT};
 use crate::lab::crew::WorkerArgs;
 use crate::lab::history::TASKS_OF;
 use crate::lab::post::Post;
@@ -25,7 +26,8 @@ pub async fn work(smith: &dyn Locksmith, args: WorkerArgs, mut post: Post) -> Re
         Ok(locks) => Arc::<dyn Locks>::from(locks),
         Err(error) => return post.answer(Err::<(), _>(error)).await,
     };
-    let mut hands = Hands { smith, locks, args, held: None, waiting: JoinSet::new() };
+    let (waiting, over) = (JoinSet::new(), CancellationToken::new());
+    let mut hands = Hands { smith, locks, args, held: None, waiting, soaking: None, over };
     post.answer(anyhow::Ok(())).await?;
     while let Some(order) = post.order().await? {
         let answer = hands.carry_out(order).await;
@@ -40,6 +42,8 @@ struct Hands<'a> {
     args: WorkerArgs,
     held: Option<Held>,
     waiting: JoinSet<Result<()>>,
+    soaking: Option<JoinHandle<Result<Work>>>,
+    over: CancellationToken,
 }
 
 struct Held {
@@ -71,6 +75,17 @@ impl Hands<'_> {
         self.waiting.shutdown().await;
         Ok(match order {
             Order::Contend(contend) => to_value(self.contend(contend).await?)?,
+            Order::Soak(contend) => {
+                let options = LeaseOptions::new(SHORT * 2)?.max_outage(LONG * 2);
+                let (locks, door, over) = (self.locks.clone(), self.door(), self.over.clone());
+                let all = async move { contend::all(&*locks, &contend, options, door, over).await };
+                self.soaking = Some(tokio::spawn(all));
+                Value::Null
+            }
+            Order::Rest => {
+                self.over.cancel();
+                to_value(self.soaking.take().context("nothing was begun")?.await??)?
+            }
             Order::Acquire(acquire) => to_value(self.acquire(acquire).await?)?,
             Order::Enter => {
                 let Held { name, lease, desk } = self.held()?;
@@ -109,7 +124,13 @@ impl Hands<'_> {
     }
 
     async fn contend(&self, contend: Contend) -> Result<Work> {
-        contend::all(&*self.locks, &contend, self.door()).await
+        let over = CancellationToken::new();
+        let (time, end) = (Duration::from_millis(contend.millis), over.clone().drop_guard());
+        tokio::spawn(async move {
+            sleep(time).await;
+            drop(end);
+        });
+        contend::all(&*self.locks, &contend, LeaseOptions::new(LONG)?, self.door(), over).await
     }
 
     async fn acquire(&mut self, order: Acquire) -> Result<Acquired> {

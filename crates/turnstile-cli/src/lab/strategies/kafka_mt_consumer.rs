@@ -12,7 +12,7 @@ use turnstile_testkit::history::{Event, How, Order as Judged, Rule, What, check}
 use super::Strategy;
 use super::kafka_group::killed::claim;
 use super::kafka_group::orders::{Fault, Join, LaneOrder, Lanes, Left, Order};
-use super::kafka_group::{PACE, PARTITIONS, SESSION, come, gather, join, name, planted, speed, spread, worker};
+use super::kafka_group::{PACE, PARTITIONS, SESSION, come, gather, join, name, planted, soak, speed, spread, worker};
 use crate::lab::Lab;
 use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
@@ -21,6 +21,7 @@ use crate::lab::findings::{About, Check, Findings};
 use crate::lab::kafka::{Trial, pictures, takeover};
 use crate::lab::metrics::{Metrics, Records};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::words::{count, millis};
 
 /// The key that hangs.
@@ -52,6 +53,11 @@ impl Strategy for KafkaMtConsumer {
         let (mut records, mut figures) = speed::measure(&trial, Some(&lanes)).await?;
         let checks = Vec::from(killed(&trial, &mut records, lanes, &mut figures).await?);
         Ok(Findings::of(self, Metrics::Records(records), checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        let order = if round.lab.breaks(Break::Lanes) { LaneOrder::Unordered } else { LaneOrder::Key };
+        soak::run(round, self.name(), Some(Lanes { order, metadata: 4096, hangs_at: None })).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

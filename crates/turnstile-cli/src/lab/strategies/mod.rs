@@ -19,6 +19,7 @@ use super::Lab;
 use super::crew::WorkerArgs;
 use super::findings::{About, Findings};
 use super::post::Post;
+use super::soak::{Round, Soaked};
 
 /// A strategy in the lab.
 #[async_trait]
@@ -31,6 +32,9 @@ pub trait Strategy: Send + Sync {
 
     /// Puts it to the test, with worker processes on servers of its own.
     async fn run(&self, lab: &Lab) -> Result<Findings>;
+
+    /// Lets a round of random faults come over it, and judges what happened.
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked>;
 
     /// What one of its worker processes does.
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()>;

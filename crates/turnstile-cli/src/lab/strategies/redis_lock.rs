@@ -13,6 +13,7 @@ use crate::lab::crew::WorkerArgs;
 use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, deaths, exclusion, left_behind, lost_reply, queue, sharing, speed};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// The strategy.
@@ -55,6 +56,10 @@ impl Strategy for RedisLock {
         checks.push(queue::run(&trial).await?);
         checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &["waiting"]).await?);
         Ok(Findings::of(self, metrics, checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        locks::soak::run(round, self.name(), 1, None).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::lab::crew::WorkerArgs;
 use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, arrival, deaths, exclusion, left_behind, lost_reply, speed};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// The strategy.
@@ -54,6 +55,10 @@ impl Strategy for RedisPubsubLock {
         let marks = ["holder", "queue", "alive", "waiting"];
         checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &marks).await?);
         Ok(Findings::of(self, metrics, checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        locks::soak::run(round, self.name(), 1, None).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::lab::crew::WorkerArgs;
 use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, deaths, exclusion, hung, left_behind, speed};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// The strategy.
@@ -44,6 +45,10 @@ impl Strategy for RedisRedlock {
         checks.extend(deaths::stopped(&trial).await?);
         checks.push(left_behind::run(&trial, |key| key.ends_with(":fence"), &["waiting"]).await?);
         Ok(Findings::of(self, metrics, checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        locks::soak::run(round, self.name(), 5, None).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::lab::crew::WorkerArgs;
 use crate::lab::findings::{About, Findings};
 use crate::lab::locks::{self, Locks, Locksmith, arrival, left_behind, permits, speed};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// The strategy.
@@ -46,6 +47,10 @@ impl Strategy for RedisSemaphore {
             left_behind::run(&trial, |key| key.ends_with('}'), &["queue", "alive", "waiters"]).await?,
         ];
         Ok(Findings::of(self, metrics, checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        locks::soak::run(round, self.name(), 1, Some(permits::LIMIT)).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

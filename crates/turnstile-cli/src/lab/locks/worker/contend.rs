@@ -6,20 +6,25 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use turnstile_core::{Backoff, Lease, LeaseOptions, Lock, Owner};
 
 use super::Door;
 use crate::lab::clock;
+use crate::lab::locks::Locks;
 use crate::lab::locks::orders::{Contend, Work};
-use crate::lab::locks::{LONG, Locks};
 use crate::lab::register::Desk;
 
 /// All tasks of a process, to their end.
-pub async fn all(locks: &dyn Locks, order: &Contend, door: Door) -> Result<Work> {
-    let begun = Instant::now();
-    let (until, begun) = (begun + Duration::from_millis(order.millis), (begun, clock::now()));
-    let mut options = LeaseOptions::new(LONG)?;
+pub async fn all(
+    locks: &dyn Locks,
+    order: &Contend,
+    mut options: LeaseOptions,
+    door: Door,
+    over: CancellationToken,
+) -> Result<Work> {
+    let begun = (Instant::now(), clock::now());
     if let Some(handovers) = order.handovers {
         let retry = Backoff::new(Duration::from_millis(1), Duration::from_millis(4));
         options = options.handover(handovers, Duration::from_millis(50)).retry(retry);
@@ -34,8 +39,9 @@ pub async fn all(locks: &dyn Locks, order: &Contend, door: Door) -> Result<Work>
         let (name, stay) = (order.name.clone(), Duration::from_millis(order.stay_ms));
         let (before, work) = (before.clone(), Work::default());
         let mut contender = Contender { lock, shared, name, stay, desk, begun, before, work };
+        let over = over.clone();
         tasks.spawn(async move {
-            if let Err(error) = contender.until(until).await {
+            if let Err(error) = contender.until(&over).await {
                 contender.work.errors.push(format!("{error:#}"));
             }
             contender.work
@@ -65,17 +71,17 @@ struct Contender {
 }
 
 impl Contender {
-    async fn until(&mut self, until: Instant) -> Result<()> {
+    async fn until(&mut self, over: &CancellationToken) -> Result<()> {
         let lock = self.lock.clone();
         loop {
             let asked = Instant::now();
-            if asked >= until {
+            if over.is_cancelled() {
                 return Ok(());
             }
             let granted = tokio::select! {
                 biased;
                 lease = lock.acquire() => Some(lease?),
-                () = sleep_until(until) => None,
+                () = over.cancelled() => None,
             };
             let waited = u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.work.longest_ns = self.work.longest_ns.max(waited);

@@ -16,7 +16,7 @@ use crate::lab::kafka::{Trial, pictures, takeover};
 use crate::lab::metrics::Records;
 use crate::lab::words::{count, millis};
 
-const FAULTS: &[(Break, Fault)] = &[
+pub const FAULTS: &[(Break, Fault)] = &[
     (Break::CommitFirst, Fault::CommitFirst),
     (Break::Revoke, Fault::GoOn),
     (Break::InOrder, Fault::AllAtOnce),

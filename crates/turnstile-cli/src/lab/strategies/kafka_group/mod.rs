@@ -5,6 +5,7 @@ pub mod killed;
 mod leaving;
 pub mod orders;
 mod raw;
+pub mod soak;
 pub mod speed;
 pub mod worker;
 
@@ -24,6 +25,7 @@ use crate::lab::findings::{About, Findings};
 use crate::lab::kafka::{PATIENCE, Pace, Scene, Trial};
 use crate::lab::metrics::Metrics;
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 
 pub const PARTITIONS: i32 = 8;
 /// After how long without a sign of life a member counts as dead.
@@ -67,6 +69,10 @@ impl Strategy for KafkaGroup {
         checks.push(leaving::run(&trial, &mut records, &mut figures).await?);
         checks.extend(idle::run(&trial, &mut figures).await?);
         Ok(Findings::of(self, Metrics::Records(records), checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round, self.name(), None).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

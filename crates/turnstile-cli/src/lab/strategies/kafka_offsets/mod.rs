@@ -2,6 +2,7 @@
 
 mod marks;
 mod orders;
+mod soak;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use crate::lab::findings::{About, Check, Findings};
 use crate::lab::kafka::{Scene, Trial, client};
 use crate::lab::metrics::Metrics;
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::words::count;
 
 /// How many records the topic has.
@@ -56,6 +58,10 @@ impl Strategy for KafkaOffsets {
         let marks = tokio::task::spawn_blocking(marks::measure).await??;
         let checks = vec![survives(&trial).await?, cut(&trial).await?, of_others(&trial).await?];
         Ok(Findings::of(self, Metrics::Marks(marks), checks, Vec::new()))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -4,6 +4,7 @@
 mod orders;
 mod pictures;
 mod readers;
+mod soak;
 mod worker;
 
 use std::hint::black_box;
@@ -29,6 +30,7 @@ use crate::lab::findings::{About, Check, Findings};
 use crate::lab::kafka::{PATIENCE, Scene, Trial, client};
 use crate::lab::metrics::{Metrics, Routes};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::tally::Tally;
 use crate::lab::words::{count, millis};
 
@@ -63,6 +65,10 @@ impl Strategy for KafkaPartitions {
         let [order, fence] = grows(&trial, &mut routes, &mut figures).await?;
         let checks = vec![order, fence, moves(&trial).await?];
         Ok(Findings::of(self, Metrics::Routes(routes), checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

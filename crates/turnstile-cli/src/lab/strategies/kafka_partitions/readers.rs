@@ -18,6 +18,8 @@ use crate::lab::kafka::{PATIENCE, Scene};
 
 /// Where nothing is read for so long, nothing will be.
 const STILL: Duration = Duration::from_secs(8);
+/// A member that could not say that it leaves is missed after so long.
+const SESSION: Duration = Duration::from_secs(6);
 /// How long a record takes: so long that the pause of a change does not make up for it.
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -73,7 +75,8 @@ impl Readers {
             let (brokers, group, topic) = (scene.brokers.clone(), scene.group.clone(), scene.topic.clone());
             let builder = move |topics: &[String]| {
                 let start = Start { without_commit: StartAt::Earliest, out_of_range: StartAt::Refuse };
-                GroupBuilder::new(&brokers, &group, topics, start).option("topic.metadata.refresh.interval.ms", "200")
+                let builder = GroupBuilder::new(&brokers, &group, topics, start).session_timeout(SESSION);
+                builder.option("topic.metadata.refresh.interval.ms", "200")
             };
             let follow = Follow::new(&Cluster::new(&scene.brokers), &scene.topic, &scene.group);
             let shutdown = shutdown.clone();
@@ -113,8 +116,13 @@ impl Readers {
 
     /// Waits until they have read so many, or read no more; then ends them.
     pub async fn end(self, records: u64) -> Result<Read> {
+        self.end_after(records, STILL).await
+    }
+
+    /// The same where nothing may be read for so long, and something be all the same.
+    pub async fn end_after(self, records: u64, still: Duration) -> Result<Read> {
         let (mut before, mut since) = (0, Instant::now());
-        while self.count() < records && since.elapsed() < STILL {
+        while self.count() < records && since.elapsed() < still {
             let now = self.count();
             if now != before {
                 (before, since) = (now, Instant::now());

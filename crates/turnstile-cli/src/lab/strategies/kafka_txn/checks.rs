@@ -98,15 +98,15 @@ fn draw(scene: &Scene, lives: &[(u64, u64)]) -> Result<Vec<Figure>> {
     Ok(vec![Figure::Lanes(lanes), committed])
 }
 
-struct Judged {
-    right: u64,
-    missing: u64,
-    twice: u64,
-    foreign: u64,
-    out_of_order: u64,
+pub struct Judged {
+    pub right: u64,
+    pub missing: u64,
+    pub twice: u64,
+    pub foreign: u64,
+    pub out_of_order: u64,
 }
 
-fn judge(seen: &[ReadRecord], ends: &BTreeMap<i32, i64>) -> Result<Judged> {
+pub fn judge(seen: &[ReadRecord], ends: &BTreeMap<i32, i64>) -> Result<Judged> {
     let mut there = HashSet::new();
     let mut last: HashMap<(i32, &[u8]), i64> = HashMap::new();
     let (mut twice, mut foreign, mut out_of_order) = (0, 0, 0);
@@ -133,7 +133,7 @@ fn judge(seen: &[ReadRecord], ends: &BTreeMap<i32, i64>) -> Result<Judged> {
     Ok(Judged { right, missing: u64::try_from(produced)?.saturating_sub(right), twice, foreign, out_of_order })
 }
 
-async fn read(scene: &Scene, topic: &str, isolation: Isolation) -> Result<Vec<ReadRecord>> {
+pub async fn read(scene: &Scene, topic: &str, isolation: Isolation) -> Result<Vec<ReadRecord>> {
     let (connection, topic) = (client(&scene.brokers), topic.to_owned());
     let read = move || Reader::open(connection, &topic, isolation, Duration::from_secs(30))?.collect::<Result<_, _>>();
     Ok(tokio::task::spawn_blocking(read).await??)

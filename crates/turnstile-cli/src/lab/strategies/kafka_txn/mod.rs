@@ -1,6 +1,7 @@
 //! kafka-txn in the lab: copiers are processes, of which one after another dies at some point of a transaction.
 
 mod checks;
+mod soak;
 mod speed;
 mod worker;
 
@@ -20,6 +21,7 @@ use crate::lab::findings::{About, Findings};
 use crate::lab::kafka::{PATIENCE, Scene, Trial};
 use crate::lab::metrics::{Copies, Metrics};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 
 const PARTITIONS: i32 = 8;
 const PROCESSES: u32 = 2;
@@ -98,6 +100,10 @@ impl Strategy for KafkaTxn {
         let of = "a record, from produced to its copy being read as committed";
         let figures = std::iter::once(Figure::latency(of, latency)).chain(drawn).collect();
         Ok(Findings::of(self, Metrics::Copies(copies), checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -28,7 +28,13 @@ pub async fn work(brokers: &str, mut post: Post) -> Result<()> {
                 let begun = Copier::start(brokers, job);
                 post.answer(begun.map(|begun| copier = Some(begun))).await?;
             }
-            Order::Stand => post.answer(copier.as_ref().context("it does not copy").map(Copier::stand)).await?,
+            Order::Stand => {
+                let standing = match copier.take_if(|copier| copier.run.is_finished()) {
+                    Some(ended) => ended.leave().await,
+                    None => copier.as_ref().context("it does not copy").map(Copier::stand),
+                };
+                post.answer(standing).await?;
+            }
             Order::Leave => {
                 let left = match copier.take() {
                     Some(copier) => copier.leave().await,

@@ -4,6 +4,7 @@ mod atomic;
 mod guarded;
 mod orders;
 mod reconnect;
+mod soak;
 mod worker;
 
 use anyhow::Result;
@@ -15,6 +16,7 @@ use crate::lab::breaks::Break;
 use crate::lab::crew::WorkerArgs;
 use crate::lab::findings::{About, Findings};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// How many processes call scripts, and how many tasks in each.
@@ -46,6 +48,10 @@ impl Strategy for RedisLua {
         checks.push(reconnect::run(&trial).await?);
         checks.push(guarded::run(&trial).await?);
         Ok(Findings::of(self, metrics, checks, figures))
+    }
+
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round).await
     }
 
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {

@@ -4,6 +4,7 @@ mod killed;
 mod orders;
 mod pictures;
 mod poison;
+mod soak;
 mod speed;
 mod worker;
 
@@ -23,6 +24,7 @@ use crate::lab::figures::Figure;
 use crate::lab::findings::{About, Findings};
 use crate::lab::metrics::{Jobs, Metrics};
 use crate::lab::post::Post;
+use crate::lab::soak::{Round, Soaked};
 use crate::lab::trial::Trial;
 
 /// How long a worker counts as alive after a sign of life.
@@ -67,6 +69,10 @@ impl Strategy for RedisStreams {
         Ok(Findings::of(self, Metrics::Jobs(jobs), checks, figures))
     }
 
+    async fn soak(&self, round: &Round<'_>) -> Result<Soaked> {
+        soak::run(round).await
+    }
+
     async fn work(&self, args: WorkerArgs, post: Post) -> Result<()> {
         worker::work(args, post).await
     }
@@ -93,7 +99,8 @@ async fn settled(queue: &Queue) -> Result<bool> {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         let stats = queue.stats().await?;
-        if stats.unread == Some(0) && stats.pending == 0 && stats.delayed == 0 {
+        // How many are unread a server may not know, such as one that was restarted.
+        if stats.oldest_unread.is_none() && stats.pending == 0 && stats.delayed == 0 {
             return Ok(true);
         }
         sleep(Duration::from_millis(10)).await;

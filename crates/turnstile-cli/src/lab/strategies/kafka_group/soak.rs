@@ -1,0 +1,77 @@
+//! Random faults over the members of a group, with lanes or without.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use turnstile_testkit::history::{Order as Judged, Rule, check};
+
+use super::killed::{FAULTS, claim};
+use super::orders::{Join, Lanes, Left, Order};
+use super::{PARTITIONS, join, planted};
+use crate::lab::findings::Check;
+use crate::lab::kafka::soak::{ILLS, Patient, SESSION, trial};
+use crate::lab::kafka::{PATIENCE, Pace};
+use crate::lab::soak::{Round, Soaked};
+use crate::lab::words::count;
+
+/// All strategies of Kafka share a broker and a machine.
+const PACE: Pace = Pace { per_second: 150, ..super::PACE };
+
+pub async fn run(round: &Round<'_>, strategy: &'static str, lanes: Option<Lanes>) -> Result<Soaked> {
+    let trial = trial(round, strategy)?;
+    let fault = planted(&trial, FAULTS);
+    let judged = if lanes.is_some() { Judged::Key } else { Judged::Partition };
+    let session_ms = u64::try_from(SESSION.as_millis())?;
+    let scene = trial.scene("soak", PARTITIONS).await?;
+    let first = join(&scene, 0, fault);
+    let mut patient = Patient::start(round, &trial, scene, Some(PACE)).await?;
+    let order =
+        |number| Order::Join(Join { who: super::name(number), session_ms, lanes: lanes.clone(), ..first.clone() });
+    let mut faults = round.begin(strategy, &ILLS).await;
+    for worker in &mut patient.workers {
+        let order = order(worker.number());
+        worker.ask::<()>(&order).await?;
+    }
+    while let Some(step) = faults.next().await {
+        if let Some(new) = patient.suffer(&mut faults, &step).await? {
+            let order = order(new.number());
+            new.ask::<()>(&order).await?;
+        }
+        replace(&mut patient, &order).await?;
+    }
+    round.calm().await;
+    let (produced, until) = (patient.produced()?, Instant::now() + PATIENCE);
+    let settled = loop {
+        replace(&mut patient, &order).await?;
+        if let Some(settled) = patient.settled(&produced, until).await {
+            break settled;
+        }
+    };
+    for worker in &mut patient.workers {
+        worker.tell(&Order::Leave).await?;
+        worker.hear::<Left>(PATIENCE).await?;
+    }
+    let events = patient.scene.history.events()?;
+    let verdict = check(&events, judged);
+    let records = count(verdict.produced);
+    let observed = format!(
+        "{records} records, {} repeated; all committed at the end: {settled}; {}",
+        verdict.duplicates, patient.last_words
+    );
+    // What is repeated is counted and not judged: on a machine that does so much, a member may be missed without a fault of ours.
+    let rules: Vec<_> = Rule::ALL.into_iter().filter(|rule| *rule != Rule::Explained).collect();
+    let checks = [
+        Check::new("all is committed once the faults are over", settled, &observed),
+        claim(&verdict, "no history breaks a rule of groups", &rules, observed),
+    ];
+    round.judged(strategy, (verdict.done, faults), checks, events.iter().map(|event| format!("{event:?}")))
+}
+
+/// Whoever has ended by itself.
+async fn replace(patient: &mut Patient, order: &impl Fn(u32) -> Order) -> Result<()> {
+    while let Some(new) = patient.ended(&Order::Stand).await? {
+        let order = order(new.number());
+        new.ask::<()>(&order).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Random faults over copiers; what is read as committed at the end is to be f of the input all the same.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use kafka_txn::Isolation;
+
+use super::checks::{Judged, judge, read};
+use super::{Guards, Job, Order, Standing, scene};
+use crate::lab::breaks::Break;
+use crate::lab::findings::Check;
+use crate::lab::kafka::soak::{ILLS, Patient, SESSION, trial};
+use crate::lab::kafka::{PATIENCE, Pace};
+use crate::lab::soak::{Round, Soaked};
+use crate::lab::words::count;
+
+const PACE: Pace = Pace { per_second: 150, poison: None, recorded: false };
+
+pub async fn run(round: &Round<'_>) -> Result<Soaked> {
+    let trial = trial(round, "kafka-txn")?;
+    let (scene, job) = scene(&trial, "soak").await?;
+    let guards = match (trial.breaks(Break::Transaction), trial.breaks(Break::KeyOrder)) {
+        (true, _) => Guards::NoTransaction,
+        (_, true) => Guards::NoOrder,
+        _ => Guards::All,
+    };
+    let order = Order::Copy(Job { session: SESSION, guards, ..job.clone() });
+    let straight = scene.brokers.clone();
+    let mut patient = Patient::start(round, &trial, scene, Some(PACE)).await?;
+    let mut faults = round.begin("kafka-txn", &ILLS).await;
+    for worker in &mut patient.workers {
+        worker.ask::<()>(&order).await?;
+    }
+    while let Some(step) = faults.next().await {
+        if let Some(new) = patient.suffer(&mut faults, &step).await? {
+            new.ask::<()>(&order).await?;
+        }
+        replace(&mut patient, &order).await?;
+    }
+    round.calm().await;
+    let (produced, until) = (patient.produced()?, Instant::now() + PATIENCE);
+    let settled = loop {
+        replace(&mut patient, &order).await?;
+        if let Some(settled) = patient.settled(&produced, until).await {
+            break settled;
+        }
+    };
+    for worker in &mut patient.workers {
+        worker.tell(&Order::Leave).await?;
+        worker.hear::<Standing>(PATIENCE).await.context("a copier does not leave")?;
+    }
+    patient.scene.brokers = straight;
+    let isolation = if trial.breaks(Break::Isolation) { Isolation::Everything } else { Isolation::Committed };
+    let seen = read(&patient.scene, &job.to, isolation).await?;
+    let Judged { right, missing, twice, foreign, out_of_order } = judge(&seen, &produced.ends)?;
+    let checks = [
+        Check::new(
+            "what is read as committed is f of the input, each once",
+            settled && missing == 0 && twice == 0 && foreign == 0,
+            format!(
+                "{} records, {} copied, {missing} missing, {twice} twice, {foreign} from nowhere; all committed: {settled}; {}",
+                count(produced.records),
+                count(right),
+                patient.last_words
+            ),
+        ),
+        Check::new(
+            "outputs of a key are in the order of its input",
+            out_of_order == 0,
+            format!("{} outputs, {out_of_order} out of order", count(right)),
+        ),
+    ];
+    round.judged("kafka-txn", (right, faults), checks, seen.iter().map(|record| format!("{record:?}")))
+}
+
+/// Whoever has ended by itself.
+async fn replace(patient: &mut Patient, order: &Order) -> Result<()> {
+    while let Some(new) = patient.ended(&Order::Stand).await? {
+        new.ask::<()>(order).await?;
+    }
+    Ok(())
+}

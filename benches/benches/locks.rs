@@ -4,8 +4,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
+use turnstile_benches::options::Options;
 use turnstile_benches::redlock::Nodes;
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{Compared, alone, compare, quantile};
@@ -32,21 +33,8 @@ const PERMITS: u32 = 4;
 /// Ours and the raw client by turns in one run: a table, or JSON.
 #[derive(Parser)]
 struct Args {
-    /// One JSON object a line instead of the table.
-    #[arg(long)]
-    json: bool,
-    /// These pairs only: an id, or its beginning.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Just to see that it works: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// How many rounds each pair has.
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
-    /// Said by cargo bench; without it (cargo test) only `--quick` is done.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
     /// What this program says to itself to take turns: the server.
     #[arg(long, hide = true)]
     turns: Option<String>,
@@ -60,35 +48,23 @@ struct Size {
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let Args { options, turns } = Args::parse();
     let runtime = runtime()?;
-    if let Some(url) = args.turns {
+    if let Some(url) = turns {
         return take_turns(&runtime, &url);
     }
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
-    if !IDS.iter().any(|id| wanted(id)) {
-        bail!("there is no such pair: choose from {}", IDS.join(", "));
-    }
-    let mut size = if args.quick || !args.bench {
-        Size { rounds: 1, lengths: (Duration::from_millis(50), Duration::from_millis(100)) }
-    } else {
-        Size { rounds: 15, lengths: (Duration::from_millis(500), Duration::from_secs(1)) }
-    };
-    size.rounds = args.rounds.unwrap_or(size.rounds);
-    if !args.json {
-        println!("{WORKERS} worker threads (tokio, multi-thread) a process; medians of rounds taken by turns\n");
-        println!("{}", Row::head());
-    }
-    let mut show = |row: Row| {
-        println!("{}", if args.json { row.json()? } else { row.line() });
-        Ok(())
-    };
+    let short = Duration::from_millis(if options.quick() { 50 } else { 500 });
+    let size = Size { rounds: options.rounds(15), lengths: (short, 2 * short) };
+    options.begin(
+        &IDS,
+        &format!("{WORKERS} worker threads (tokio, multi-thread) a process; medians of rounds taken by turns"),
+    )?;
     runtime.block_on(async {
-        if IDS[..6].iter().any(|id| wanted(id)) {
-            by_turns(&size, wanted, &mut show).await?;
+        if options.wants_any(&IDS[..6]) {
+            by_turns(&size, &options).await?;
         }
-        if wanted(REDLOCK) || wanted(ONE_HUNG) {
-            over_nodes(&size, wanted, &mut show).await?;
+        if options.wants_any(&IDS[6..]) {
+            over_nodes(&size, &options).await?;
         }
         Ok(())
     })
@@ -103,7 +79,7 @@ struct Rounds {
 }
 
 /// The lock and the semaphore.
-async fn by_turns(size: &Size, wanted: impl Fn(&str) -> bool, show: &mut impl FnMut(Row) -> Result<()>) -> Result<()> {
+async fn by_turns(size: &Size, options: &Options) -> Result<()> {
     let mut waiters = Waiters::start(PROCESSES, || {
         let mut command = Command::new(std::env::current_exe().unwrap_or_default());
         command.arg("--turns");
@@ -124,7 +100,7 @@ async fn by_turns(size: &Size, wanted: impl Fn(&str) -> bool, show: &mut impl Fn
         let [raw, two] = done.try_into().map_err(|_| anyhow::anyhow!("two sides"))?;
         let crowd = waiters.round(many(Side::Lock)).await?;
         let semaphore =
-            if wanted(SEMAPHORE) { Some(waiters.round(many(Side::Semaphore(PERMITS))).await?) } else { None };
+            if options.wants(SEMAPHORE) { Some(waiters.round(many(Side::Semaphore(PERMITS))).await?) } else { None };
         rounds.push(Rounds { raw, two, crowd, semaphore });
     }
     rounds.remove(0); // The first does not count.
@@ -137,58 +113,54 @@ async fn by_turns(size: &Size, wanted: impl Fn(&str) -> bool, show: &mut impl Fn
     let p99 = |round: &Round| quantile(&mut round.hand_overs(), 0.99);
     // What the work takes is what it takes by hand; one turn is that and our hand-over.
     let one_turn = |round: &Rounds| median(round.raw.work()) + p50(round);
-    if wanted(HAND_OVER) {
-        show(Row::compared(HAND_OVER, "µs", Aim::RatioAtMost(1.5), pairs(&p50, &raw_p50)))?;
+    if options.wants(HAND_OVER) {
+        options.show(&Row::compared(HAND_OVER, "µs", Aim::RatioAtMost(1.5), pairs(&p50, &raw_p50)))?;
     }
-    if wanted(HAND_OVER_P99) {
+    if options.wants(HAND_OVER_P99) {
         let compared = pairs(&|round| p99(&round.two), &raw_p50);
         let raw = median(rounds.iter().map(|round| p99(&round.raw)).collect());
         let row = Row::compared(HAND_OVER_P99, "µs", Aim::RatioAtMost(5.0), compared);
-        show(row.and(&format!("raw is its p50; its p99 is {raw:.0}")))?;
+        options.show(&row.and(&format!("raw is its p50; its p99 is {raw:.0}")))?;
     }
-    if wanted(CROWD) {
+    if options.wants(CROWD) {
         let compared = pairs(&|round| round.crowd.rate(), &|round| 1e6 / one_turn(round));
         let row = Row::compared(CROWD, "grants/s", Aim::IdealAtLeast(0.9), compared);
         let handed = median(rounds.iter().flat_map(|round| round.crowd.hand_overs()).collect());
-        show(row.and(&format!("{}; hand-over here {handed:.0}", work(&rounds, |round| &round.crowd))))?;
+        options.show(&row.and(&format!("{}; hand-over here {handed:.0}", work(&rounds, |round| &round.crowd))))?;
     }
-    if wanted(LONGEST) {
+    if options.wants(LONGEST) {
         let compared = pairs(&|round| round.crowd.longest_wait() / 1e3, &|round| {
             one_turn(round) * (PROCESSES * EACH) as f64 / 1e3
         });
-        show(Row::compared(LONGEST, "ms", Aim::IdealAtMost(1.3), compared))?;
+        options.show(&Row::compared(LONGEST, "ms", Aim::IdealAtMost(1.3), compared))?;
     }
-    if wanted(COMMANDS) {
+    if options.wants(COMMANDS) {
         let commands = median(rounds.iter().map(|round| round.crowd.commands).collect());
-        show(Row::alone(COMMANDS, "a grant", Aim::AtMost(3.0), commands))?;
+        options.show(&Row::alone(COMMANDS, "a grant", Aim::AtMost(3.0), commands))?;
     }
-    if wanted(SEMAPHORE) {
+    if options.wants(SEMAPHORE) {
         let rate = |round: &Rounds| round.semaphore.as_ref().map_or(f64::NAN, Round::rate);
         let compared = pairs(&rate, &|round| f64::from(PERMITS) * 1e6 / one_turn(round));
         let row = Row::compared(SEMAPHORE, "grants/s", Aim::IdealAtLeast(0.9), compared);
         let commands = median(rounds.iter().filter_map(|round| Some(round.semaphore.as_ref()?.commands)).collect());
         let work = work(&rounds, |round| round.semaphore.as_ref().unwrap_or(&round.crowd));
-        show(row.and(&format!("{commands:.2} requests a grant; {work}")))?;
+        options.show(&row.and(&format!("{commands:.2} requests a grant; {work}")))?;
     }
     Ok(())
 }
 
 /// The lock over five nodes.
-async fn over_nodes(
-    size: &Size,
-    wanted: impl Fn(&str) -> bool,
-    show: &mut impl FnMut(Row) -> Result<()>,
-) -> Result<()> {
+async fn over_nodes(size: &Size, options: &Options) -> Result<()> {
     let nodes = Nodes::start().await?;
     let (short, long) = size.lengths;
-    if wanted(REDLOCK) {
+    if options.wants(REDLOCK) {
         let plain = alone(size.rounds, async || nodes.plain(short).await.map(median)).await?;
         let ours = async || nodes.ours(short).await.map(median);
         let compared = compare(size.rounds, ours, async || nodes.by_hand(short).await.map(median)).await?;
         let row = Row::compared(REDLOCK, "µs", Aim::RatioAtMost(1.3), compared);
-        show(row.and(&format!("plain SET NX PX: {plain:.0} µs")))?;
+        options.show(&row.and(&format!("plain SET NX PX: {plain:.0} µs")))?;
     }
-    if wanted(ONE_HUNG) {
+    if options.wants(ONE_HUNG) {
         let p99 = |mut took: Vec<f64>| quantile(&mut took, 0.99);
         let mut node = 0;
         let hung = async || {
@@ -197,7 +169,7 @@ async fn over_nodes(
         };
         let compared = compare(size.rounds, hung, async || nodes.ours(long).await.map(p99)).await?;
         let row = Row::compared(ONE_HUNG, "µs", Aim::RatioAtMost(1.5), compared);
-        show(row.and("raw is ours with five healthy"))?;
+        options.show(&row.and("raw is ours with five healthy"))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use turnstile_benches::consume::{Keys, Read, Topic};
+use turnstile_benches::options::Options;
 use turnstile_benches::parallel::{p99, redone, victim};
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{Compared, alone, by_turns, compare};
@@ -34,45 +35,30 @@ const IN_FLIGHT: usize = 1000;
 /// Ours and the raw client by turns in one run: a table, or JSON.
 #[derive(Parser)]
 struct Args {
-    /// One JSON object a line instead of the table.
-    #[arg(long)]
-    json: bool,
-    /// These pairs only: an id, or its beginning.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Just to see that it works: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    options: Options,
     /// How many records the topic has that each round reads.
     #[arg(long, value_name = "N")]
     records: Option<u64>,
-    /// How many rounds each pair has.
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
     /// Reads the topic once by key, with this many milliseconds of work, and ends: for a profiler.
     #[arg(long, value_name = "MS")]
     once: Option<u64>,
     /// For itself: a process that is to be killed.
     #[arg(long, hide = true, num_args = 3)]
     victim: Option<Vec<String>>,
-    /// Said by cargo bench; without it (cargo test) only `--quick` is done.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let Args { options, records, once, victim: doomed } = Args::parse();
     let runtime = runtime()?;
-    if let Some(told) = args.victim {
+    if let Some(told) = doomed {
         return match told.try_into() {
             Ok(told) => runtime.block_on(victim(told)),
             Err(told) => bail!("brokers, topic and group, and not {told:?}"),
         };
     }
-    let quick = args.quick || !args.bench;
-    let records = args.records.unwrap_or(if quick { 20_000 } else { 1_000_000 });
-    let rounds = args.rounds.unwrap_or(if quick { 1 } else { 7 });
-    if let Some(work) = args.once {
+    let records = records.unwrap_or(if options.quick() { 20_000 } else { 1_000_000 });
+    if let Some(work) = once {
         return runtime.block_on(async {
             let topic = Topic::fill(records, EVEN).await?;
             let work = (work > 0).then(|| Wait::Tokio(Duration::from_millis(work)));
@@ -81,37 +67,23 @@ fn main() -> Result<()> {
             Ok(())
         });
     }
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
-    if !IDS.iter().any(|id| wanted(id)) {
-        bail!("there is no such pair: choose from {}", IDS.join(", "));
-    }
-    if !args.json {
-        println!("medians of rounds taken by turns; records of 100 bytes, 10,000 keys\n\n{}", Row::head());
-    }
-    runtime.block_on(measure(quick, records, rounds, wanted, |row| {
-        println!("{}", if args.json { row.json()? } else { row.line() });
-        Ok(())
-    }))
+    options.begin(&IDS, "medians of rounds taken by turns; records of 100 bytes, 10,000 keys")?;
+    runtime.block_on(measure(records, &options))
 }
 
-async fn measure(
-    quick: bool,
-    records: u64,
-    rounds: usize,
-    wanted: impl Fn(&str) -> bool,
-    mut show: impl FnMut(Row) -> Result<()>,
-) -> Result<()> {
-    if wanted(RECORDS) || wanted(CPU) {
+async fn measure(records: u64, options: &Options) -> Result<()> {
+    let (quick, rounds) = (options.quick(), options.rounds(7));
+    if options.wants_any(&[RECORDS, CPU]) {
         let topic = Topic::fill(records, EVEN).await?;
         let ours = async || topic.by_key(None, IN_FLIGHT).await;
         let reads = by_turns(rounds, ours, async || topic.raw().await).await?;
         let compared = |part: fn(&Read) -> f64| {
             Compared::of(&reads.iter().map(|(ours, raw)| (part(ours), part(raw))).collect::<Vec<_>>())
         };
-        show(Row::compared(RECORDS, "records/s", Aim::RatioAtLeast(0.8), compared(|read| read.rate)))?;
-        show(Row::compared(CPU, "s/million", Aim::RatioAtMost(1.5), compared(|read| read.cpu)))?;
+        options.show(&Row::compared(RECORDS, "records/s", Aim::RatioAtLeast(0.8), compared(|read| read.rate)))?;
+        options.show(&Row::compared(CPU, "s/million", Aim::RatioAtMost(1.5), compared(|read| read.cpu)))?;
     }
-    for (id, millis, exact, keys, records) in WORK.into_iter().filter(|(id, ..)| wanted(id)) {
+    for (id, millis, exact, keys, records) in WORK.into_iter().filter(|(id, ..)| options.wants(id)) {
         let (time, records) = (Duration::from_millis(millis), if quick { records / 100 } else { records });
         let topic = Topic::fill(records, keys).await?;
         let of_work = (IN_FLIGHT as f64).min(1.0 / keys.hottest()) / time.as_secs_f64();
@@ -124,18 +96,18 @@ async fn measure(
         };
         let compared = compare(rounds, ours, ideal).await?;
         let note = format!("tasks that only wait: {timers:.0}");
-        show(Row::compared(id, "records/s", Aim::IdealAtLeast(0.9), compared).and(&note))?;
+        options.show(&Row::compared(id, "records/s", Aim::IdealAtLeast(0.9), compared).and(&note))?;
     }
-    if ![SLOW_KEY, REDONE].into_iter().any(&wanted) {
+    if !options.wants_any(&[SLOW_KEY, REDONE]) {
         return Ok(());
     }
     let server = Kafka::builder().for_measuring().start().await?;
-    if wanted(SLOW_KEY) {
+    if options.wants(SLOW_KEY) {
         let slow = async || p99(&server, Some(Duration::from_millis(100))).await;
         let compared = compare(rounds, slow, async || p99(&server, None).await).await?;
-        show(Row::compared(SLOW_KEY, "ms", Aim::RatioAtMost(1.2), compared))?;
+        options.show(&Row::compared(SLOW_KEY, "ms", Aim::RatioAtMost(1.2), compared))?;
     }
-    if wanted(REDONE) {
+    if options.wants(REDONE) {
         let mut left = 0;
         let again = async || {
             let (again, not_done) = redone(&server).await?;
@@ -144,7 +116,7 @@ async fn measure(
         };
         let again = alone(rounds.min(3), again).await?;
         let note = format!("{left} that were not done, as they should");
-        show(Row::alone(REDONE, "records", Aim::AtMost(0.0), again).only_if(left == 100, note))?;
+        options.show(&Row::alone(REDONE, "records", Aim::AtMost(0.0), again).only_if(left == 100, note))?;
     }
     Ok(())
 }

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
+use turnstile_benches::options::Options;
 use turnstile_benches::peers::figures::Round;
 use turnstile_benches::peers::run::Program;
+use turnstile_benches::peers::scenarios::{
+    CONSUMERS, EMPTY_HANDLER, In, MEDIAN, PATIENCE, QUORUMS, SCENARIOS, SLOW_HANDLER, Scenario, WORK,
+};
 use turnstile_benches::peers::serve::Order;
 use turnstile_benches::peers::{ours, records};
-use turnstile_benches::rounds::quantile;
 use turnstile_benches::runtime;
 use turnstile_testkit::kafka::Kafka;
 use turnstile_testkit::redis::Redis;
@@ -33,211 +36,32 @@ const CONCURRENCY: u32 = 64;
 /// Others' locks and semaphores and ours, by turns in one run: a table, or JSON.
 #[derive(Parser)]
 struct Args {
-    /// One JSON object a line instead of the tables.
-    #[arg(long)]
-    json: bool,
-    /// These scenarios only: an id, or its beginning.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Just to see that it works: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// How many rounds each peer has.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
-    /// Said by cargo bench; without it (cargo test) only `--quick` is done, of ours.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
     /// What this program says to itself: `redis` or `kafka`, and where it is.
     #[arg(long, hide = true, num_args = 2)]
     serve: Vec<String>,
 }
 
-/// A program that is several peers: what its kinds are written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum In {
-    Turnstile,
-    Rust,
-    Go,
-    Java,
-}
-
-/// Where a figure of several rounds is made one.
-type Over = fn(&mut [f64]) -> f64;
-const MEDIAN: Over = |rounds| quantile(rounds, 0.5);
-const MOST: Over = |rounds| quantile(rounds, 1.0);
-const SUM: Over = |rounds| rounds.iter().sum();
-
-/// A figure: what it is called, of a round, and of all.
-type Column = (&'static str, fn(&Round) -> f64, Over);
-
-const CYCLE: [Column; 2] =
-    [("p50 µs", |round| round.cycle(0.5), MEDIAN), ("p99 µs", |round| round.cycle(0.99), MEDIAN)];
-const RATE: [Column; 2] = [("cycles/s", Round::rate, MEDIAN), ("p99 µs", |round| round.cycle(0.99), MEDIAN)];
-const CROWD: [Column; 3] = [
-    ("grants/s", Round::rate, MEDIAN),
-    ("longest wait ms", Round::longest_wait, MOST),
-    ("stuck", |round| round.stuck() as f64, SUM),
-];
-const HAND_OVER: [Column; 3] = [
-    ("p50 µs", |round| round.hand_over(0.5), MEDIAN),
-    ("p99 µs", |round| round.hand_over(0.99), MEDIAN),
-    ("grants/s", Round::rate, MEDIAN),
-];
-const NODE: [Column; 4] = [
-    ("acquire p50 µs", |round| round.acquire(0.5), MEDIAN),
-    ("acquire p99 µs", |round| round.acquire(0.99), MEDIAN),
-    ("release p50 µs", |round| round.release(0.5), MEDIAN),
-    ("grants/s", Round::rate, MEDIAN),
-];
-
-const LOCKS: [(&str, In); 10] = [
-    ("raw", In::Turnstile),
-    ("redis-lock", In::Turnstile),
-    ("redis-pubsub-lock", In::Turnstile),
-    ("rslock", In::Rust),
-    ("async-redis-lock", In::Rust),
-    ("distkit", In::Rust),
-    ("rueidislock", In::Go),
-    ("redsync", In::Go),
-    ("redisson-lock", In::Java),
-    ("redisson-fair", In::Java),
-];
-const SEMAPHORES: [(&str, In); 4] = [
-    ("by-set", In::Turnstile),
-    ("by-counter", In::Turnstile),
-    ("redisson-permits", In::Java),
-    ("redisson-semaphore", In::Java),
-];
-const QUORUMS: [(&str, In); 5] = [
-    ("raw", In::Turnstile),
-    ("redis-redlock", In::Turnstile),
-    ("rslock", In::Rust),
-    ("redsync", In::Go),
-    ("redsync-fail-fast", In::Go),
-];
-const CONSUMERS: [(&str, In); 4] = [
-    ("raw", In::Turnstile),
-    ("kafka-group", In::Turnstile),
-    ("kafka-mt-consumer", In::Turnstile),
-    ("parallel-consumer", In::Java),
-];
-
-/// What is done, and what is looked at.
-struct Scenario {
-    id: &'static str,
-    what: &'static str,
-    peers: &'static [(&'static str, In)],
-    columns: &'static [Column],
-    /// Processes, tasks of each, and names that these have.
-    crowd: (usize, usize, usize),
-    permits: u32,
-    /// For how long each has it, and how long it pauses afterwards.
-    times: (Duration, Duration),
-    length: Duration,
-    /// Whether one node hangs meanwhile.
-    hung: bool,
-}
-
-const WORK: Duration = Duration::from_millis(1);
-const PAUSE: Duration = Duration::from_micros(200);
-/// How long who waits at a round's end may go on. All others have stopped by then.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-const PLAIN: Scenario = Scenario {
-    id: "",
-    what: "",
-    peers: &LOCKS,
-    columns: &CYCLE,
-    crowd: (1, 1, 1),
-    permits: 1,
-    times: (Duration::ZERO, Duration::ZERO),
-    length: Duration::from_millis(500),
-    hung: false,
-};
-const SCENARIOS: [Scenario; 7] = [
-    Scenario { id: "one-task", what: "one task acquires and releases, nobody else wants it", ..PLAIN },
-    Scenario {
-        id: "64-names",
-        what: "64 tasks of one process, a name each",
-        columns: &RATE,
-        crowd: (1, 64, 64),
-        ..PLAIN
-    },
-    Scenario {
-        id: "hand-over",
-        what: "two processes want one name and work 1 ms: from its being given back to the other's having it",
-        columns: &HAND_OVER,
-        crowd: (2, 1, 1),
-        times: (WORK, PAUSE),
-        length: Duration::from_secs(1),
-        ..PLAIN
-    },
-    Scenario {
-        id: "16-waiters",
-        what: "four processes of four tasks want one name and work 1 ms",
-        columns: &CROWD,
-        crowd: (4, 4, 1),
-        times: (WORK, Duration::ZERO),
-        length: Duration::from_millis(1500),
-        ..PLAIN
-    },
-    Scenario {
-        id: "semaphore",
-        what: "the same 16 and four permits",
-        peers: &SEMAPHORES,
-        columns: &CROWD,
-        crowd: (4, 4, 1),
-        permits: 4,
-        times: (WORK, Duration::ZERO),
-        length: Duration::from_secs(1),
-        ..PLAIN
-    },
-    Scenario {
-        id: "five-nodes",
-        what: "one task, five servers",
-        peers: &QUORUMS,
-        columns: &NODE,
-        times: (Duration::ZERO, WORK),
-        ..PLAIN
-    },
-    Scenario {
-        id: "one-hung",
-        what: "one task, five servers of which one is stopped (SIGSTOP)",
-        peers: &QUORUMS,
-        columns: &NODE,
-        times: (Duration::ZERO, WORK),
-        length: Duration::from_secs(1),
-        hung: true,
-        ..PLAIN
-    },
-];
-const EMPTY_HANDLER: &str = "records";
-const SLOW_HANDLER: &str = "records-1ms";
-
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let Args { options, serve } = Args::parse();
     let runtime = runtime()?;
-    match args.serve.as_slice() {
+    match serve.as_slice() {
         [server, urls] if server == "redis" => return runtime.block_on(ours::serve_ours(urls)),
         [_, brokers] => return runtime.block_on(records::serve_ours(brokers)),
         _ => {}
     }
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
     let ids = SCENARIOS.iter().map(|scenario| scenario.id).chain([EMPTY_HANDLER, SLOW_HANDLER]);
-    if !ids.clone().any(wanted) {
-        bail!("there is no such scenario: choose from {}", ids.collect::<Vec<_>>().join(", "));
-    }
-    let quick = args.quick || !args.bench;
-    let report = Report { json: args.json, rounds: if quick { 1 } else { args.rounds }, quick };
-    let built = built(args.bench);
+    options.check(&ids.collect::<Vec<_>>())?;
+    let report = Report { json: options.json, rounds: options.rounds(5), quick: options.quick() };
+    let built = built(options.bench);
     runtime.block_on(async {
-        let one = |scenario: &&Scenario| wanted(scenario.id) && scenario.peers != QUORUMS;
-        let five = |scenario: &&Scenario| wanted(scenario.id) && scenario.peers == QUORUMS;
+        let one = |scenario: &&Scenario| options.wants(scenario.id) && scenario.peers != QUORUMS;
+        let five = |scenario: &&Scenario| options.wants(scenario.id) && scenario.peers == QUORUMS;
         on_redis(1, SCENARIOS.iter().filter(one).collect(), &built, &report).await?;
         on_redis(NODES, SCENARIOS.iter().filter(five).collect(), &built, &report).await?;
-        if wanted(EMPTY_HANDLER) || wanted(SLOW_HANDLER) {
-            on_kafka(wanted, &built, &report).await?;
+        if options.wants_any(&[EMPTY_HANDLER, SLOW_HANDLER]) {
+            on_kafka(&options, &built, &report).await?;
         }
         Ok(())
     })
@@ -364,7 +188,7 @@ async fn settle(scenario: &Scenario, programs: &mut BTreeMap<In, Program>) -> Re
     Ok(())
 }
 
-async fn on_kafka(wanted: impl Fn(&str) -> bool, built: &BTreeMap<In, PathBuf>, report: &Report) -> Result<()> {
+async fn on_kafka(options: &Options, built: &BTreeMap<In, PathBuf>, report: &Report) -> Result<()> {
     let server = Kafka::builder().for_measuring().start().await?;
     let topic = unique("peers");
     server.topic(&topic, PARTITIONS).await?;
@@ -379,7 +203,9 @@ async fn on_kafka(wanted: impl Fn(&str) -> bool, built: &BTreeMap<In, PathBuf>, 
         programs.insert(*language, program);
     }
     let limit = if report.quick { WORK } else { Duration::from_secs(4) };
-    for (id, work) in [(EMPTY_HANDLER, Duration::ZERO), (SLOW_HANDLER, WORK)].into_iter().filter(|(id, _)| wanted(id)) {
+    for (id, work) in
+        [(EMPTY_HANDLER, Duration::ZERO), (SLOW_HANDLER, WORK)].into_iter().filter(|(id, _)| options.wants(id))
+    {
         report.head("one consumer reads a topic of 8 partitions and 1,000 keys", id, vec!["records/s", "out of order"]);
         let mut done = BTreeMap::<&str, Vec<records::Reply>>::new();
         for round in 0..WARM_UP + report.rounds {

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use turnstile_benches::held::{self, Plan};
+use turnstile_benches::options::Options;
 use turnstile_benches::redis_lock::{self as work, Bench};
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{alone, compare, quantile};
@@ -23,42 +24,28 @@ const RENEW_CPU: &str = "redis-lock/renew-cpu";
 /// Ours and the raw client by turns in one run: a table, or JSON.
 #[derive(Parser)]
 struct Args {
-    /// One JSON object a line instead of the table.
-    #[arg(long)]
-    json: bool,
-    /// These pairs only: an id, or its beginning.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Just to see that it works: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// Said by cargo bench; without it (cargo test) only `--quick` is done.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
     /// What this program says to itself to hold leases: the server and the plan.
     #[arg(long, hide = true, num_args = 2)]
     hold: Vec<String>,
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let Args { options, hold } = Args::parse();
     let runtime = runtime()?;
-    if let [url, plan] = &args.hold[..] {
+    if let [url, plan] = &hold[..] {
         return runtime.block_on(held::hold(url, plan));
     }
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
-    if !IDS.iter().any(|id| wanted(id)) {
-        bail!("there is no such pair: choose from {}", IDS.join(", "));
+    let mut size = if options.quick() { Size::QUICK } else { Size::FULL };
+    if let Some(rounds) = options.rounds {
+        size.rounds = (rounds, rounds);
     }
-    let size = if args.quick || !args.bench { Size::QUICK } else { Size::FULL };
-    if !args.json {
-        println!("{WORKERS} worker threads (tokio, multi-thread), for both sides; medians of rounds taken by turns\n");
-        println!("{}", Row::head());
-    }
-    runtime.block_on(measure(&size, wanted, |row| {
-        println!("{}", if args.json { row.json()? } else { row.line() });
-        Ok(())
-    }))
+    options.begin(
+        &IDS,
+        &format!("{WORKERS} worker threads (tokio, multi-thread), for both sides; medians of rounds taken by turns"),
+    )?;
+    runtime.block_on(measure(&size, &options))
 }
 
 /// How much is done of each.
@@ -87,21 +74,21 @@ impl Size {
     };
 }
 
-async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMut(Row) -> Result<()>) -> Result<()> {
+async fn measure(size: &Size, options: &Options) -> Result<()> {
     let bench = Bench::start().await?;
     let Bench { locks, raw, .. } = &bench;
     let (few, many) = (size.rounds.1, size.rounds.0);
 
-    if wanted(ONE_TASK) {
+    if options.wants(ONE_TASK) {
         let cycles = size.cycles.0;
         let compared = compare(
             many,
             async || Ok(quantile(&mut work::one_task(locks, cycles).await?, 0.5)),
             async || Ok(quantile(&mut work::one_task_raw(raw, cycles).await?, 0.5)),
         );
-        show(Row::compared(ONE_TASK, "µs", Aim::RatioAtMost(1.05), compared.await?))?;
+        options.show(&Row::compared(ONE_TASK, "µs", Aim::RatioAtMost(1.05), compared.await?))?;
     }
-    if wanted(MANY_KEYS) {
+    if options.wants(MANY_KEYS) {
         let (tasks, cycles) = (64, size.cycles.1);
         let rate = |took: Duration| (tasks * cycles) as f64 / took.as_secs_f64();
         let compared = compare(
@@ -109,36 +96,36 @@ async fn measure(size: &Size, wanted: impl Fn(&str) -> bool, mut show: impl FnMu
             async || work::many_keys(locks, tasks, cycles).await.map(rate),
             async || work::many_keys_raw(raw, tasks, cycles).await.map(rate),
         );
-        show(Row::compared(MANY_KEYS, "cycles/s", Aim::RatioAtLeast(0.95), compared.await?))?;
+        options.show(&Row::compared(MANY_KEYS, "cycles/s", Aim::RatioAtLeast(0.95), compared.await?))?;
     }
-    if wanted(ONE_KEY) {
+    if options.wants(ONE_KEY) {
         let compared = compare(
             few,
             async || work::one_key(locks, 16, size.round).await,
             async || work::one_key_raw(raw, 16, size.round).await,
         );
-        show(Row::compared(ONE_KEY, "grants/s", Aim::RatioAtLeast(20.0), compared.await?))?;
+        options.show(&Row::compared(ONE_KEY, "grants/s", Aim::RatioAtLeast(20.0), compared.await?))?;
     }
-    if wanted(HAND_OVER) {
+    if options.wants(HAND_OVER) {
         let p50 = async || Ok(quantile(&mut work::hand_overs(locks, 4, size.round).await?, 0.5));
-        show(Row::alone(HAND_OVER, "µs", Aim::AtMost(20.0), alone(few, p50).await?))?;
+        options.show(&Row::alone(HAND_OVER, "µs", Aim::AtMost(20.0), alone(few, p50).await?))?;
     }
     drop(bench);
 
-    if wanted(HELD_BYTES) || wanted(RENEW_CPU) {
+    if options.wants_any(&[HELD_BYTES, RENEW_CPU]) {
         let mut holder = Command::new(std::env::current_exe()?);
         holder.arg("--hold");
         let held = size.held.run(holder).await?;
         let (late, renewals, longest) = (held.late, held.renewals, held.longest.as_secs_f64());
         let note = format!("{late} late; {renewals} renewals seen, {longest:.2} s apart at the most");
         let none_late = late == 0;
-        if wanted(HELD_BYTES) {
+        if options.wants(HELD_BYTES) {
             let row = Row::alone(HELD_BYTES, "bytes", Aim::AtMost(1024.0), held.bytes_each);
-            show(row.only_if(none_late, note.clone()))?;
+            options.show(&row.only_if(none_late, note.clone()))?;
         }
-        if wanted(RENEW_CPU) {
+        if options.wants(RENEW_CPU) {
             let row = Row::alone(RENEW_CPU, "% of a core", Aim::AtMost(5.0), held.cpu_percent);
-            show(row.only_if(none_late, note))?;
+            options.show(&row.only_if(none_late, note))?;
         }
     }
     Ok(())

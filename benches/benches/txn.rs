@@ -4,9 +4,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use turnstile_benches::copy::{Copy, Limits};
+use turnstile_benches::options::Options;
 use turnstile_benches::report::{Aim, Row};
 use turnstile_benches::rounds::{Compared, compare};
 use turnstile_benches::runtime;
@@ -28,83 +29,47 @@ const TIMED: Limits = Limits { every: Duration::from_millis(100), records: 100_0
 /// Ours and the other side by turns in one run: a table, or JSON.
 #[derive(Parser)]
 struct Args {
-    /// One JSON object a line instead of the table.
-    #[arg(long)]
-    json: bool,
-    /// These pairs only: an id, or its beginning.
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Just to see that it works: the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// How many records are copied in each round.
-    #[arg(long, value_name = "N")]
-    records: Option<u64>,
-    /// How many rounds each pair has.
-    #[arg(long, value_name = "N")]
-    rounds: Option<usize>,
-    /// Said by cargo bench; without it (cargo test) only `--quick` is done.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 fn main() -> Result<()> {
-    let args = Args::parse();
-    let quick = args.quick || !args.bench;
-    let (records, rounds) = if quick { (10_000, 1) } else { (200_000, 7) };
-    let (records, rounds) = (args.records.unwrap_or(records), args.rounds.unwrap_or(rounds));
-    let wanted = |id: &str| args.only.is_empty() || args.only.iter().any(|only| id.starts_with(only.as_str()));
-    if !IDS.iter().any(|id| wanted(id)) {
-        bail!("there is no such pair: choose from {}", IDS.join(", "));
-    }
-    if !args.json {
-        println!("medians of rounds taken by turns; {records} records of 100 bytes\n\n{}", Row::head());
-    }
-    runtime()?.block_on(measure(records, rounds, quick, wanted, |row| {
-        println!("{}", if args.json { row.json()? } else { row.line() });
-        Ok(())
-    }))
+    let Args { options } = Args::parse();
+    options.begin(&IDS, "medians of rounds of seconds, taken by turns; records of 100 bytes")?;
+    runtime()?.block_on(measure(&options))
 }
 
-async fn measure(
-    records: u64,
-    rounds: usize,
-    quick: bool,
-    wanted: impl Fn(&str) -> bool,
-    mut show: impl FnMut(Row) -> Result<()>,
-) -> Result<()> {
-    let copy = Copy::fill(records.min(20_000)).await?;
+async fn measure(options: &Options) -> Result<()> {
+    let quick = options.quick();
+    let copy = Copy::fill(if quick { 10_000 } else { 20_000 }).await?;
     for (id, limits) in [(COPY, SMALL), (COPY_LARGE, LARGE)] {
-        if wanted(id) {
+        if options.wants(id) {
             let ours = async |copy: &Copy| copy.ours(limits).await;
-            let compared = pair(&copy, rounds, quick, ours, async |copy| copy.raw(limits).await).await?;
-            show(Row::compared(id, "records/s", Aim::RatioAtLeast(2.0), compared))?;
+            let compared = pair(&copy, options, ours, async |copy| copy.raw(limits).await).await?;
+            options.show(&Row::compared(id, "records/s", Aim::RatioAtLeast(2.0), compared))?;
         }
     }
-    if wanted(AT_LEAST_ONCE) {
+    if options.wants(AT_LEAST_ONCE) {
         let ours = async |copy: &Copy| copy.ours(TIMED).await;
-        let compared = pair(&copy, rounds, quick, ours, async |copy| copy.at_least_once().await).await?;
-        show(Row::compared(AT_LEAST_ONCE, "records/s", Aim::RatioAtLeast(0.7), compared))?;
+        let compared = pair(&copy, options, ours, async |copy| copy.at_least_once().await).await?;
+        options.show(&Row::compared(AT_LEAST_ONCE, "records/s", Aim::RatioAtLeast(0.7), compared))?;
     }
-    if wanted(PARALLEL) {
+    if options.wants(PARALLEL) {
         let (work, at_once) = (Duration::from_millis(10), NonZeroUsize::MIN.saturating_add(999));
         let ours = async |copy: &Copy| copy.ours_parallel(LARGE, work, at_once).await;
         let raw = async |copy: &Copy| copy.parallel_at_least_once(work, at_once).await;
-        let compared = pair(&copy, rounds, quick, ours, raw).await?;
-        show(Row::compared(PARALLEL, "records/s", Aim::RatioAtLeast(0.85), compared))?;
+        let compared = pair(&copy, options, ours, raw).await?;
+        options.show(&Row::compared(PARALLEL, "records/s", Aim::RatioAtLeast(0.85), compared))?;
     }
-    if wanted(LATENCY) {
+    if options.wants(LATENCY) {
         // A tenth of the top rate, as it is here and now.
         let ours = async |copy: &Copy| copy.ours(LARGE).await;
-        let rate = match quick {
-            true => ours(&copy).await?,
-            false => ours(&copy.sized(ours).await?).await?,
-        };
+        let rate = if quick { ours(&copy).await? } else { ours(&copy.sized(ours).await?).await? };
         let rate = (rate / 10.0) as u64;
         let time = Duration::from_secs(if quick { 1 } else { 15 });
         let (median, p99) = copy.latency(LARGE, rate.max(100), time).await?;
         let note = format!("at {rate} records/s; the median is {median:.0} ms");
-        show(Row::alone(LATENCY, "ms", Aim::AtMost(250.0), p99).and(&note))?;
+        options.show(&Row::alone(LATENCY, "ms", Aim::AtMost(250.0), p99).and(&note))?;
     }
     Ok(())
 }
@@ -112,12 +77,12 @@ async fn measure(
 /// Each side by turns, with inputs that keep them busy for seconds.
 async fn pair(
     copy: &Copy,
-    rounds: usize,
-    quick: bool,
+    options: &Options,
     mut ours: impl AsyncFnMut(&Copy) -> Result<f64>,
     mut raw: impl AsyncFnMut(&Copy) -> Result<f64>,
 ) -> Result<Compared> {
-    if quick {
+    let rounds = options.rounds(7);
+    if options.quick() {
         return compare(rounds, async || ours(copy).await, async || raw(copy).await).await;
     }
     let (of_ours, of_raw) = (copy.sized(&mut ours).await?, copy.sized(&mut raw).await?);

@@ -4,6 +4,7 @@ pub mod consume;
 pub mod copy;
 pub mod held;
 pub mod offsets;
+pub mod options;
 pub mod parallel;
 pub mod peers;
 pub mod raw;

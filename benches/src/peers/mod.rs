@@ -5,4 +5,5 @@ pub mod figures;
 pub mod ours;
 pub mod records;
 pub mod run;
+pub mod scenarios;
 pub mod serve;

@@ -190,6 +190,7 @@ impl Broken {
 #[async_trait]
 impl LeaseBackend for Broken {
     type Resource = LockResource;
+    const STRATEGY: &'static str = "test";
 
     async fn grant(&self, mut request: GrantRequest<'_, LockResource>) -> Result<GrantReply, BackendError> {
         if matches!(self.fault, Fault::AskedAgainIsAnother) {

@@ -46,6 +46,7 @@ fn millis(duration: Duration) -> u64 {
 #[async_trait]
 impl LeaseBackend for LockBackend {
     type Resource = LockResource;
+    const STRATEGY: &'static str = "redis-lock";
 
     async fn grant(&self, request: GrantRequest<'_, LockResource>) -> Result<GrantReply, BackendError> {
         let (script, suffixes): (_, &[&str]) = if request.resource.is_shared() {

@@ -53,6 +53,7 @@ pub(crate) fn duration(millis: i64) -> Option<Duration> {
 #[async_trait]
 impl LeaseBackend for FairBackend {
     type Resource = FairResource;
+    const STRATEGY: &'static str = "redis-pubsub-lock";
 
     async fn grant(&self, request: GrantRequest<'_, FairResource>) -> Result<GrantReply, BackendError> {
         let (resource, owner, waits) = (request.resource, request.owner, request.asks_again_within.is_some());

@@ -108,6 +108,7 @@ fn replaced() -> BackendError {
 #[async_trait]
 impl LeaseBackend for Node {
     type Resource = LockResource;
+    const STRATEGY: &'static str = "redis-redlock";
 
     async fn grant(&self, request: GrantRequest<'_, LockResource>) -> Result<GrantReply, BackendError> {
         let connection = self.may_vote(request.ttl).await?;

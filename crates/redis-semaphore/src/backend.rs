@@ -130,6 +130,7 @@ impl SemaphoreBackend {
 #[async_trait]
 impl LeaseBackend for SemaphoreBackend {
     type Resource = SemaphoreResource;
+    const STRATEGY: &'static str = "redis-semaphore";
 
     async fn grant(&self, request: GrantRequest<'_, SemaphoreResource>) -> Result<GrantReply, BackendError> {
         let (resource, owner) = (request.resource, request.owner);

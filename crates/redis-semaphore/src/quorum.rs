@@ -206,6 +206,7 @@ impl Node {
 #[async_trait]
 impl LeaseBackend for Node {
     type Resource = SemaphoreResource;
+    const STRATEGY: &'static str = "redis-semaphore";
 
     async fn grant(&self, request: GrantRequest<'_, SemaphoreResource>) -> Result<GrantReply, BackendError> {
         self.0.grant(request).await

@@ -82,6 +82,18 @@ pub(crate) async fn waiting<B: LeaseBackend>(
     options: &Arc<LeaseOptions>,
     heard: &Heard,
 ) -> Result<Lease, AcquireError> {
+    let since = shared.now();
+    let lease = in_turn(shared, resource, options, heard).await?;
+    shared.metrics.waited(shared.now().saturating_sub(since));
+    Ok(lease)
+}
+
+async fn in_turn<B: LeaseBackend>(
+    shared: &Arc<Shared<B>>,
+    resource: &B::Resource,
+    options: &Arc<LeaseOptions>,
+    heard: &Heard,
+) -> Result<Lease, AcquireError> {
     let mut at_front = true;
     let after = match shared.table.enter(resource, options, true) {
         Entered::Front => None,
@@ -96,7 +108,10 @@ pub(crate) async fn waiting<B: LeaseBackend>(
             let mut waiting = Waiting { shared, queue: resource.queue(), ticket, turn, told: false };
             match waiting.turn().await {
                 Turn::Ask { after } => Some(after),
-                Turn::Handed(hold) => return Ok(Lease::new(hold, shared.clone())),
+                Turn::Handed(hold) => {
+                    shared.metrics.granted.increment(1);
+                    return Ok(Lease::new(hold, shared.clone()));
+                }
                 Turn::Failed(source) => return Err(failed(resource, source)),
                 Turn::ShutDown => return Err(shut_down(resource)),
             }
@@ -292,6 +307,8 @@ impl<'a, B: LeaseBackend> Asking<'a, B> {
         });
         self.at_front = false;
         self.in_doubt = false;
+        self.shared.metrics.granted.increment(1);
+        self.shared.metrics.held.increment(1.0);
         Lease::new(hold, self.shared.clone())
     }
 

@@ -205,6 +205,9 @@ pub trait LeaseBackend: Send + Sync + 'static {
     /// What leases of this strategy are on.
     type Resource: Resource;
 
+    /// Its name, as metrics and logs have it.
+    const STRATEGY: &'static str;
+
     /// Asks once for a grant.
     ///
     /// # Errors

@@ -60,6 +60,7 @@ struct Server {
 #[async_trait]
 impl LeaseBackend for Server {
     type Resource = Arc<str>;
+    const STRATEGY: &'static str = "test";
 
     async fn grant(&self, request: GrantRequest<'_, Arc<str>>) -> Result<GrantReply, BackendError> {
         yield_once().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::manager::Shared;
 use crate::table::BATCH;
@@ -42,7 +42,7 @@ async fn keep<B: LeaseBackend>(mut alive: Alive<B>) {
         let now = shared.now();
         let mut due = shared.table.due(now);
         for hold in &due.expired {
-            warn!(name = %hold.name, token = %hold.token, "lease lost: {}", LostReason::Expired);
+            shared.tell_lost(hold, LostReason::Expired);
         }
         for chore in due.chores {
             tokio::spawn(chore);
@@ -75,8 +75,11 @@ async fn renew<B: LeaseBackend>(shared: Arc<Shared<B>>, batch: Vec<(u64, Renewal
     let now = shared.now();
     for ((id, renewal), reply) in ids.into_iter().zip(&batch).zip(&replies) {
         let deadline = shared.deadline(sent, renewal.ttl);
-        if let Some(hold) = shared.table.renewed(id, sent, deadline, now, reply) {
-            warn!(name = %hold.name, token = %hold.token, "lease lost: {}", LostReason::Revoked);
+        if let Some((hold, reason)) = shared.table.renewed(id, sent, deadline, now, reply) {
+            shared.tell_lost(&hold, reason);
+        }
+        if reply.is_err() {
+            shared.metrics.renewals_failed.increment(1);
         }
     }
     shared.table.wake.notify_one();

@@ -13,6 +13,7 @@ use crate::{Clock, FencingToken, LeaseLost, LostReason, Owner, ReleaseError, Rel
 /// Where a lease came from: its manager, whatever the strategy.
 pub(crate) trait Home: Send + Sync {
     fn clock(&self) -> &dyn Clock;
+    fn lost(&self, hold: &Hold, reason: LostReason);
     fn release(self: Arc<Self>, hold: Arc<Hold>) -> BoxFuture<'static, Result<ReleaseOutcome, ReleaseError>>;
     fn give_up(self: Arc<Self>, hold: &Hold);
 }
@@ -122,8 +123,8 @@ impl Lease {
     /// How long it is still held; trips it when that is no time at all.
     fn left(&self) -> Result<Duration, LostReason> {
         let left = self.hold.deadline().saturating_sub(nanos(self.home.clock().now()));
-        if left == 0 {
-            self.hold.latch.trip(LostReason::Expired);
+        if left == 0 && self.hold.latch.trip(LostReason::Expired) {
+            self.home.lost(&self.hold, LostReason::Expired);
         }
         self.hold.latch.reason().map_or(Ok(Duration::from_nanos(left)), Err)
     }

@@ -13,6 +13,7 @@ mod lease;
 mod lock;
 mod manager;
 pub mod memory;
+mod metric;
 mod options;
 pub mod quorum;
 mod release;

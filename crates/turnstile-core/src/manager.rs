@@ -6,12 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use crate::lease::Home;
+use crate::metric::Metrics;
 use crate::sync::Mutex;
 use crate::table::{Hold, Nanos, Table, nanos};
 use crate::{
-    AcquireError, Clock, Lease, LeaseBackend, LeaseOptions, Lock, ReleaseError, ReleaseOutcome, Resource, SystemClock,
+    AcquireError, Clock, Lease, LeaseBackend, LeaseOptions, Lock, LostReason, ReleaseError, ReleaseOutcome, Resource,
+    SystemClock,
 };
 use crate::{acquire, keeper, release};
 
@@ -43,6 +46,7 @@ impl<B: LeaseBackend> LeaseManager<B> {
                 backend,
                 clock: Box::new(clock),
                 table: Table::new(),
+                metrics: Metrics::new(B::STRATEGY),
                 chores: TaskTracker::new(),
                 unconfirmed: Mutex::new(Vec::new()),
             }),
@@ -140,6 +144,7 @@ pub(crate) struct Shared<B: LeaseBackend> {
     pub(crate) backend: B,
     clock: Box<dyn Clock>,
     pub(crate) table: Table<B::Resource>,
+    pub(crate) metrics: Metrics,
     pub(crate) chores: TaskTracker,
     pub(crate) unconfirmed: Mutex<Vec<ReleaseError>>,
 }
@@ -154,6 +159,12 @@ impl<B: LeaseBackend> Shared<B> {
         sent + nanos(ttl.saturating_sub(self.backend.drift(ttl)))
     }
 
+    /// Tells of a lease that its holder lost.
+    pub(crate) fn tell_lost(&self, hold: &Hold, reason: LostReason) {
+        warn!(name = %hold.name, token = %hold.token, strategy = B::STRATEGY, "lease lost: {reason}");
+        self.metrics.lost(reason);
+    }
+
     /// Leaves `work` to the background. Needs no runtime: without one, it is done when there is one again.
     pub(crate) fn in_background(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
         self.table.add_chore(Box::pin(self.chores.track_future(work)));
@@ -164,6 +175,10 @@ impl<B: LeaseBackend> Shared<B> {
 impl<B: LeaseBackend> Home for Shared<B> {
     fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    fn lost(&self, hold: &Hold, reason: LostReason) {
+        self.tell_lost(hold, reason);
     }
 
     fn release(self: Arc<Self>, hold: Arc<Hold>) -> BoxFuture<'static, Result<ReleaseOutcome, ReleaseError>> {

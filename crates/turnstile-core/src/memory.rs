@@ -116,6 +116,7 @@ impl Default for MemoryServer {
 #[async_trait]
 impl LeaseBackend for MemoryServer {
     type Resource = Arc<str>;
+    const STRATEGY: &'static str = "memory";
 
     async fn grant(&self, request: GrantRequest<'_, Arc<str>>) -> Result<GrantReply, BackendError> {
         self.with_key(request.resource, |key, now| match &mut key.held {

@@ -9,7 +9,9 @@ use tracing::{debug, warn};
 
 use crate::manager::Shared;
 use crate::table::{GivenUp, Hold, Nanos};
-use crate::{BackendError, Backoff, LeaseBackend, Owner, ReleaseError, ReleaseOutcome, ReleaseReply, Resource};
+use crate::{
+    BackendError, Backoff, LeaseBackend, LostReason, Owner, ReleaseError, ReleaseOutcome, ReleaseReply, Resource,
+};
 
 /// What a shutdown returns at the most; the log has all.
 const MOST_UNCONFIRMED: usize = 1_000;
@@ -33,12 +35,7 @@ pub(crate) async fn explicit<B: LeaseBackend>(
     shared: Arc<Shared<B>>,
     hold: Arc<Hold>,
 ) -> Result<ReleaseOutcome, ReleaseError> {
-    let (release, lost) = match shared.table.give_up(&hold, shared.now()) {
-        None | Some(GivenUp::HandedOver) => return Ok(ReleaseOutcome::Released),
-        Some(GivenUp::Remote { resource, owner, until, lost, at_front }) => {
-            (Release { shared, resource, owner, until, at_front }, lost)
-        }
-    };
+    let Some((release, lost)) = give_up(&shared, &hold) else { return Ok(ReleaseOutcome::Released) };
     let mut attempt = Attempt { reply: release.send(), release: Some(release) };
     let reply = attempt.reply.as_mut().await;
     let Some(mut release) = attempt.release.take() else { return Ok(ReleaseOutcome::Released) };
@@ -61,10 +58,23 @@ pub(crate) async fn explicit<B: LeaseBackend>(
 
 /// Gives up a hold that was dropped.
 pub(crate) fn in_background<B: LeaseBackend>(shared: &Arc<Shared<B>>, hold: &Hold) {
-    if let Some(GivenUp::Remote { resource, owner, until, at_front, .. }) = shared.table.give_up(hold, shared.now()) {
-        let release = Release { shared: shared.clone(), resource, owner, until, at_front };
+    if let Some((release, _)) = give_up(shared, hold) {
         shared.in_background(release.until_confirmed());
     }
+}
+
+/// Ends a hold. What is left to release on the servers, if anything, and why it was not held to the end, if so.
+fn give_up<B: LeaseBackend>(shared: &Arc<Shared<B>>, hold: &Hold) -> Option<(Release<B>, Option<LostReason>)> {
+    let Some(GivenUp::Remote { resource, owner, until, lost, unnoticed, at_front }) =
+        shared.table.give_up(hold, shared.now())
+    else {
+        return None;
+    };
+    shared.metrics.held.decrement(1.0);
+    if unnoticed {
+        shared.tell_lost(hold, LostReason::Expired);
+    }
+    Some((Release { shared: shared.clone(), resource, owner, until, at_front }, lost))
 }
 
 /// A release that somebody waits for. If they stop waiting, it goes on in the background.
@@ -110,6 +120,7 @@ impl<B: LeaseBackend> Release<B> {
             };
             if !error.source.kind().is_transient() || self.left() == Duration::ZERO {
                 warn!(%error, "gave up releasing");
+                self.shared.metrics.releases_unconfirmed.increment(1);
                 let mut unconfirmed = self.shared.unconfirmed.lock();
                 if unconfirmed.len() < MOST_UNCONFIRMED {
                     unconfirmed.push(error);

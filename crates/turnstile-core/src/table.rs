@@ -123,8 +123,9 @@ pub(crate) enum Entered {
 pub(crate) enum GivenUp<R> {
     /// Nothing: the next task of this process has it.
     HandedOver,
-    /// To release it on the servers, until `until`. `lost` says why it was not held any more, if so.
-    Remote { resource: R, owner: Owner, until: Nanos, lost: Option<LostReason>, at_front: bool },
+    /// To release it on the servers, until `until`. `lost` says why it was not held any more, if so, and `unnoticed`
+    /// that nobody was told before.
+    Remote { resource: R, owner: Owner, until: Nanos, lost: Option<LostReason>, unnoticed: bool, at_front: bool },
 }
 
 /// What the keeper has to do now.
@@ -288,12 +289,11 @@ impl<R: Resource> Table<R> {
     /// `None` when it had been given up before.
     pub(crate) fn give_up(&self, hold: &Hold, now: Nanos) -> Option<GivenUp<R>> {
         let mut inner = self.inner.lock();
+        let until = hold.deadline();
+        let unnoticed = now >= until && hold.latch.trip(LostReason::Expired);
         let lost = if hold.latch.trip(LostReason::Released) { None } else { hold.latch.reason() };
         let mut tenure = inner.tenures.remove(&hold.tenure)?;
         inner.agenda.remove(&(tenure.due, hold.tenure));
-        let until = hold.deadline();
-        let expired = now >= until;
-        let lost = lost.or(expired.then_some(LostReason::Expired));
 
         if lost.is_none() && tenure.at_front && inner.hand_over(hold, &mut tenure, now) {
             inner.agenda.insert((tenure.due, hold.tenure));
@@ -301,7 +301,7 @@ impl<R: Resource> Table<R> {
             return Some(GivenUp::HandedOver);
         }
         let Tenure { resource, at_front, .. } = tenure;
-        Some(GivenUp::Remote { resource, owner: hold.owner, until, lost, at_front })
+        Some(GivenUp::Remote { resource, owner: hold.owner, until, lost, unnoticed, at_front })
     }
 
     /// After a release on the servers: the next in line may ask, `after` a while.
@@ -383,7 +383,7 @@ impl<R: Resource> Table<R> {
         Due { renewals, chores: std::mem::take(&mut inner.chores), expired, next, idle: inner.is_idle() }
     }
 
-    /// What the servers said to a renewal that was sent at `sent`. A hold that is lost by it is returned.
+    /// What the servers said to a renewal that was sent at `sent`. A hold that is lost by it is returned, and why.
     pub(crate) fn renewed(
         &self,
         id: u64,
@@ -391,7 +391,7 @@ impl<R: Resource> Table<R> {
         deadline: Nanos,
         now: Nanos,
         reply: &Result<RenewReply, BackendError>,
-    ) -> Option<Arc<Hold>> {
+    ) -> Option<(Arc<Hold>, LostReason)> {
         let mut inner = self.inner.lock();
         // Released or lost meanwhile: whatever the reply, it stays so.
         let tenure = inner.tenures.get(&id)?;
@@ -399,7 +399,7 @@ impl<R: Resource> Table<R> {
             return None;
         }
         if now >= tenure.hold.deadline() {
-            return inner.lose(id, LostReason::Expired);
+            return Some((inner.lose(id, LostReason::Expired)?, LostReason::Expired));
         }
         let every = nanos(tenure.options.renew_every());
         match reply {
@@ -408,7 +408,7 @@ impl<R: Resource> Table<R> {
                 inner.put_off(id, sent + every);
                 None
             }
-            Ok(RenewReply::NotHeld) => inner.lose(id, LostReason::Revoked),
+            Ok(RenewReply::NotHeld) => Some((inner.lose(id, LostReason::Revoked)?, LostReason::Revoked)),
             Err(_) => {
                 let retry = now + (every / 8).max(MIN_RETRY);
                 let due = retry.min(tenure.hold.deadline());

@@ -62,6 +62,7 @@ impl Node {
 #[async_trait]
 impl LeaseBackend for Node {
     type Resource = Arc<str>;
+    const STRATEGY: &'static str = "test";
 
     async fn grant(&self, request: GrantRequest<'_, Arc<str>>) -> Result<GrantReply, BackendError> {
         let (owner, tokens) = (request.owner, u64::from(request.tokens.get()));

@@ -67,6 +67,7 @@ impl Line {
 #[async_trait]
 impl LeaseBackend for Line {
     type Resource = Queued;
+    const STRATEGY: &'static str = "test";
 
     async fn grant(&self, request: GrantRequest<'_, Queued>) -> Result<GrantReply, BackendError> {
         let mut state = self.0.lock().unwrap();

@@ -60,6 +60,7 @@ fn granted(vote: &Vote<Answer>) -> Option<u64> {
 #[async_trait]
 impl<N: QuorumNode> LeaseBackend for Quorum<N> {
     type Resource = N::Resource;
+    const STRATEGY: &'static str = N::STRATEGY;
 
     async fn grant(&self, request: GrantRequest<'_, N::Resource>) -> Result<GrantReply, BackendError> {
         let shared = &self.shared;

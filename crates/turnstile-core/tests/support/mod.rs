@@ -367,6 +367,7 @@ impl Server {
 #[async_trait]
 impl LeaseBackend for Server {
     type Resource = Thing;
+    const STRATEGY: &'static str = "test";
 
     async fn grant(&self, request: GrantRequest<'_, Thing>) -> Result<GrantReply, BackendError> {
         let step = self.called(Op::Grant, [request.owner]);

@@ -227,7 +227,8 @@ impl Copy {
         config
             .set("bootstrap.servers", self.server.brokers())
             .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
+            .set("linger.ms", "2")
+            .set("retry.backoff.ms", "20")
             .set("queue.buffering.max.messages", "1000000");
         if let Some(id) = id {
             config.set("transactional.id", id);

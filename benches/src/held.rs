@@ -161,7 +161,7 @@ pub async fn hold(url: &str, plan: &str) -> Result<()> {
     let plan: Plan = serde_json::from_str(plan)?;
     let options = LeaseOptions::new(plan.ttl)?;
     let locks = connect(url).await?;
-    locks.mutex("held")?.acquire().await?.release().await?;
+    locks.lock("held")?.acquire().await?.release().await?;
     let before = resident()?;
 
     let mut tasks = JoinSet::new();
@@ -196,7 +196,7 @@ pub async fn hold(url: &str, plan: &str) -> Result<()> {
 }
 
 async fn acquire(locks: &RedisLocks, number: usize, options: &LeaseOptions) -> Result<Lease> {
-    Ok(locks.mutex(name(number))?.with_options(options.clone()).acquire().await?)
+    Ok(locks.lock(name(number))?.with_options(options.clone()).acquire().await?)
 }
 
 fn say(event: &Event) -> Result<()> {

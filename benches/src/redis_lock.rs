@@ -62,7 +62,7 @@ pub async fn cycle(lock: &RedisLock) -> Result<()> {
 /// # Errors
 /// When the server does not answer.
 pub async fn one_task(locks: &RedisLocks, cycles: usize) -> Result<Vec<f64>> {
-    let lock = locks.mutex("ours/one")?;
+    let lock = locks.lock("ours/one")?;
     on_a_worker(async move {
         let mut took = Vec::with_capacity(cycles);
         for _ in 0..cycles {
@@ -99,7 +99,7 @@ pub async fn one_task_raw(raw: &Raw, cycles: usize) -> Result<Vec<f64>> {
 /// When the server does not answer.
 pub async fn many_keys(locks: &RedisLocks, tasks: usize, cycles: usize) -> Result<Duration> {
     let work = (0..tasks).map(|task| {
-        let lock = locks.mutex(format!("ours/{task}"))?;
+        let lock = locks.lock(format!("ours/{task}"))?;
         Ok(async move {
             for _ in 0..cycles {
                 cycle(&lock).await?;
@@ -134,7 +134,7 @@ pub async fn many_keys_raw(raw: &Raw, tasks: usize, cycles: usize) -> Result<Dur
 pub async fn one_key(locks: &RedisLocks, tasks: usize, time: Duration) -> Result<f64> {
     let stop = Arc::new(AtomicBool::new(false));
     let work = (0..tasks).map(|_| {
-        let (lock, stop) = (locks.mutex("ours/contended")?, stop.clone());
+        let (lock, stop) = (locks.lock("ours/contended")?, stop.clone());
         Ok(async move {
             let mut grants = 0_u32;
             while !stop.load(Ordering::Relaxed) {
@@ -181,7 +181,7 @@ pub async fn hand_overs(locks: &RedisLocks, tasks: usize, time: Duration) -> Res
     let stop = Arc::new(AtomicBool::new(false));
     let last: Arc<Mutex<Option<(Owner, Instant)>>> = Arc::default();
     let work = (0..tasks).map(|_| {
-        let (lock, stop, last) = (locks.mutex("ours/handed")?, stop.clone(), last.clone());
+        let (lock, stop, last) = (locks.lock("ours/handed")?, stop.clone(), last.clone());
         Ok(async move {
             let mut took = Vec::new();
             while !stop.load(Ordering::Relaxed) {

@@ -80,7 +80,7 @@ async fn a_killed_holder_keeps_others_out_for_its_time_to_live_at_the_most() {
     let (locks, client) = (process(url().await).await, connect(url().await).await);
     let mut child = holder(&name, "hold").await;
     let theirs = token(&child.line_with("held").await.unwrap());
-    let lock = locks.mutex(&name).unwrap().with_options(long());
+    let lock = locks.lock(&name).unwrap().with_options(long());
     assert!(lock.try_acquire().await.unwrap().is_none());
     child.kill().unwrap();
     child.wait().await.unwrap();
@@ -100,7 +100,7 @@ async fn a_holder_that_was_stopped_past_its_time_learns_that_it_lost_and_its_wri
     child.line_with("wrote").await.unwrap();
 
     child.stop().unwrap();
-    let lease = locks.mutex(&name).unwrap().with_options(long()).acquire_timeout(SAFETY_NET).await.unwrap();
+    let lease = locks.lock(&name).unwrap().with_options(long()).acquire_timeout(SAFETY_NET).await.unwrap();
     let token = lease.fencing_token();
     assert!(token.get() > stale);
     assert!(guarded.data.set(&guarded.client, token, token.get()).await.unwrap().is_done());
@@ -129,7 +129,7 @@ async fn late_release(name: &str, release: impl AsyncFnOnce(redis_lock::Lease, &
     let client = connect(url().await).await;
     let oracle = Oracle::new(client.clone(), &format!("{name}/oracle")).unwrap();
     let [one, two, three] = [process(url().await).await, process(url().await).await, process(url().await).await];
-    let mutex = |locks: &RedisLocks| locks.mutex(name).unwrap().with_options(long());
+    let mutex = |locks: &RedisLocks| locks.lock(name).unwrap().with_options(long());
 
     let first = mutex(&one).with_options(ttl(100).auto_renew(false)).acquire().await.unwrap();
     let second = mutex(&two).acquire_timeout(SAFETY_NET).await.unwrap();

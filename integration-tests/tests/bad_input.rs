@@ -33,7 +33,7 @@ async fn names_that_cannot_be_are_refused_with_what_to_change() {
         ("{a}:fence", "fence"),
         (&long_name, "shorten it"),
     ] {
-        let refusals = [locks.mutex(bad), locks.read(bad), locks.write(bad), locks.all(["fine", bad])];
+        let refusals = [locks.lock(bad), locks.read(bad), locks.all(["fine", bad])];
         for refused in refusals.map(|lock| lock.map(drop).unwrap_err()) {
             assert!(matches!(refused, LockError::Name(_)), "{refused:?}");
             let text = refused.to_string();
@@ -42,7 +42,7 @@ async fn names_that_cannot_be_are_refused_with_what_to_change() {
         }
         assert!(locks.who(bad).await.unwrap_err().to_string().contains(advice));
     }
-    assert_eq!(locks.mutex("").map(drop).unwrap_err(), LockError::Name(NameError::Empty));
+    assert_eq!(locks.lock("").map(drop).unwrap_err(), LockError::Name(NameError::Empty));
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn names_with_spaces_other_scripts_and_a_tag_are_fine() {
     for good in
         [unique("two words"), unique("名前 ß 'quoted' \"%s\""), format!("{{{}}}:a", unique("tenant")), "x".repeat(1024)]
     {
-        for lock in [locks.mutex(&good), locks.read(&good), locks.all([&good])] {
+        for lock in [locks.lock(&good), locks.read(&good), locks.all([&good])] {
             let lease = lock.unwrap().try_acquire().await.unwrap().unwrap();
             assert_eq!((lease.name(), locks.who(&good).await.unwrap().len()), (&*good, 1));
             assert_eq!(lease.release().await.unwrap(), ReleaseOutcome::Released);
@@ -68,7 +68,7 @@ async fn times_to_live_that_cannot_be_kept_are_refused_and_the_longest_and_short
         assert!(text.contains("choose one from 10ms to 365 days"), "{text}");
     }
     let (locks, name) = (process(url().await).await, name("ttl"));
-    for kind in [locks.mutex(&name).unwrap(), locks.read(&name).unwrap()] {
+    for kind in [locks.lock(&name).unwrap(), locks.read(&name).unwrap()] {
         let year =
             kind.clone().with_options(LeaseOptions::new(LeaseOptions::MAX_TTL).unwrap()).acquire().await.unwrap();
         let left = locks.who(&name).await.unwrap()[0].remaining.unwrap();
@@ -88,23 +88,23 @@ async fn times_to_live_that_cannot_be_kept_are_refused_and_the_longest_and_short
 #[tokio::test]
 async fn waiting_delays_and_limits_of_any_length_are_fine() {
     let (locks, other, name) = (process(url().await).await, process(url().await).await, name("delays"));
-    let held = other.mutex(&name).unwrap().acquire().await.unwrap();
+    let held = other.lock(&name).unwrap().acquire().await.unwrap();
     for max in [Duration::ZERO, Duration::MAX] {
         let options = long().retry(turnstile_core::Backoff::new(Duration::ZERO, max)).max_outage(Duration::MAX);
-        for lock in [locks.mutex(&name), locks.read(&name)] {
+        for lock in [locks.lock(&name), locks.read(&name)] {
             let lock = lock.unwrap().with_options(options.clone());
             let error = lock.acquire_timeout(Duration::from_millis(30)).await.unwrap_err();
             assert!(error.to_string().contains("held by others"), "{error}");
         }
     }
     held.release().await.unwrap();
-    let lease = locks.mutex(&name).unwrap().acquire_timeout(Duration::MAX).await.unwrap();
+    let lease = locks.lock(&name).unwrap().acquire_timeout(Duration::MAX).await.unwrap();
     lease.release().await.unwrap();
 }
 
 /// Locks of each kind that share a name.
 fn kinds(locks: &RedisLocks, name: &str) -> [RedisLock; 3] {
-    [locks.mutex(name), locks.read(name), locks.all([name, &format!("{name}-other")])]
+    [locks.lock(name), locks.read(name), locks.all([name, &format!("{name}-other")])]
         .map(|lock| lock.unwrap().with_options(long()))
 }
 
@@ -146,7 +146,7 @@ async fn a_key_that_holds_another_type_is_told_and_no_lock_is_left_behind() {
 #[tokio::test]
 async fn of_a_batch_of_renewals_only_the_replaced_key_is_lost() {
     let (client, locks) = (connect(url().await).await, process(url().await).await);
-    replaced(&client, "", (0..20).map(|_| locks.mutex(name("batch")).unwrap())).await;
+    replaced(&client, "", (0..20).map(|_| locks.lock(name("batch")).unwrap())).await;
     replaced(&client, ":readers", (0..20).map(|_| locks.read(name("batch")).unwrap())).await;
 }
 

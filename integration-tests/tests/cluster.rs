@@ -90,9 +90,9 @@ async fn locks_work_on_all_nodes_and_leases_of_all_slots_are_renewed_together() 
     let mut leases = Vec::new();
     for nth in 0..60 {
         let name = name("spread");
-        let lock = if nth % 3 == 0 { ours.read(&name) } else { ours.mutex(&name) };
+        let lock = if nth % 3 == 0 { ours.read(&name) } else { ours.lock(&name) };
         leases.push(lock.unwrap().with_options(ttl(4_000)).acquire().await.unwrap());
-        assert!(theirs.write(&name).unwrap().try_acquire().await.unwrap().is_none());
+        assert!(theirs.lock(&name).unwrap().try_acquire().await.unwrap().is_none());
     }
     for node in &nodes {
         let client = connect(node.url()).await;
@@ -110,7 +110,7 @@ async fn locks_work_on_all_nodes_and_leases_of_all_slots_are_renewed_together() 
     let tenant = name("tenant");
     let tagged = ["a", "b"].map(|end| format!("{{{tenant}}}:{end}"));
     let lease = ours.all(&tagged).unwrap().with_options(ttl(4_000)).acquire().await.unwrap();
-    assert!(theirs.mutex(&tagged[1]).unwrap().try_acquire().await.unwrap().is_none());
+    assert!(theirs.lock(&tagged[1]).unwrap().try_acquire().await.unwrap().is_none());
     until_renewed(&lease, 1).await;
     assert_eq!(lease.release().await.unwrap(), ReleaseOutcome::Released);
     let error = ours.all(["a", "b"]).map(drop).unwrap_err();
@@ -120,14 +120,14 @@ async fn locks_work_on_all_nodes_and_leases_of_all_slots_are_renewed_together() 
     // WAIT is asked of one node, not of the one that granted.
     let client = Client::cluster(nodes.iter().map(Node::url)).connect().await.unwrap();
     let confirmed = RedisLocks::builder(client).replicas(1, LONG).build();
-    let refused = confirmed.mutex(name("confirmed")).unwrap().try_acquire().await.map(drop);
+    let refused = confirmed.lock(name("confirmed")).unwrap().try_acquire().await.map(drop);
     assert_eq!(turnstile_integration_tests::refusal(refused).kind(), ErrorKind::Unsupported);
 
     // A client that knows nothing of clusters is told.
     let single = RedisLocks::new(connect(nodes[0].url()).await);
     let mut told = false;
     for nth in 0..100 {
-        match single.mutex(format!("moved {nth}")).unwrap().with_options(long()).try_acquire().await {
+        match single.lock(format!("moved {nth}")).unwrap().with_options(long()).try_acquire().await {
             Ok(lease) => drop(lease),
             Err(error) => {
                 let error = turnstile_integration_tests::refusal::<()>(Err(error));

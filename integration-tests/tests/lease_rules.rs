@@ -66,7 +66,7 @@ impl Strategy for OnOneServer {
         let (locks, several) = (RedisLocks::new(client), matches!(self, OnOneServer::Several));
         let manager = locks.manager().clone();
         let lock = move |name: &str| {
-            if several { locks.all([name, &format!("{{{name}}}/second")]) } else { locks.mutex(name) }.unwrap()
+            if several { locks.all([name, &format!("{{{name}}}/second")]) } else { locks.lock(name) }.unwrap()
         };
         Member::new(&manager, lock, proxies)
     }
@@ -222,7 +222,7 @@ impl Strategy for Fault {
         let (client, proxies) = one_client().await;
         let locks = RedisLocks::new(client);
         let manager = LeaseManager::new(Broken { locks: locks.clone(), fault: *self });
-        let resource = move |name: &str| locks.mutex(name).unwrap().resource().clone();
+        let resource = move |name: &str| locks.lock(name).unwrap().resource().clone();
         let lock = {
             let manager = manager.clone();
             move |name: &str| manager.lock(resource(name), LeaseOptions::default())

@@ -22,7 +22,7 @@ async fn no_error_log_line_or_debug_output_shows_a_password() {
     for user in ["", ":wr0ng@"] {
         let client = Client::new(format!("redis://{user}{}:{}", server.host(), server.port())).unwrap();
         shown.push(format!("{client:?}"));
-        let lock = RedisLocks::new(client).mutex(name("denied")).unwrap();
+        let lock = RedisLocks::new(client).lock(name("denied")).unwrap();
         shown.push(everything(&lock.try_acquire().await.unwrap_err()));
         shown.push(everything(&lock.acquire().await.unwrap_err()));
     }
@@ -31,12 +31,12 @@ async fn no_error_log_line_or_debug_output_shows_a_password() {
     let builder = RedisLocks::builder(connect(proxy.url()).await).holder("holder");
     shown.push(format!("{builder:?}"));
     let locks = builder.build();
-    let mutex = locks.mutex(name("secret")).unwrap();
+    let mutex = locks.lock(name("secret")).unwrap();
     let lease = mutex.clone().with_options(ttl(600)).acquire().await.unwrap();
     shown.push(format!("{lease:?} {:?} {:?}", locks.who(lease.name()).await, mutex.resource()));
     proxy.refuse();
     proxy.cut();
-    let other = locks.mutex(name("other")).unwrap().with_options(ttl(600));
+    let other = locks.lock(name("other")).unwrap().with_options(ttl(600));
     shown.push(everything(&other.try_acquire().await.unwrap_err()));
     shown.push(everything(&other.acquire_timeout(Duration::from_millis(300)).await.unwrap_err()));
     assert_eq!(lease.lost().await, LostReason::Expired);

@@ -17,7 +17,7 @@ use turnstile_testkit::redis::Redis;
 async fn assert_refused(locks: &RedisLocks, kind: ErrorKind, words: &str) {
     let [name, other] = ["refused", "other"].map(name);
     let mut errors = Vec::new();
-    for lock in [locks.mutex(&name), locks.read(&name), locks.all([&name, &other])] {
+    for lock in [locks.lock(&name), locks.read(&name), locks.all([&name, &other])] {
         let lock = lock.unwrap().with_options(long().max_outage(Duration::ZERO));
         errors.push(refusal(lock.try_acquire().await));
         errors.push(refusal(timeout(SAFETY_NET, lock.acquire()).await.unwrap()));
@@ -32,7 +32,7 @@ async fn assert_refused(locks: &RedisLocks, kind: ErrorKind, words: &str) {
 }
 
 async fn two_leases(locks: &RedisLocks) -> [Lease; 2] {
-    let [one, two] = [locks.mutex(name("held")), locks.read(name("held"))];
+    let [one, two] = [locks.lock(name("held")), locks.read(name("held"))];
     let acquire = async |lock: redis_lock::RedisLock| lock.with_options(ttl(2_000)).acquire().await.unwrap();
     [acquire(one.unwrap()).await, acquire(two.unwrap()).await]
 }
@@ -61,7 +61,7 @@ async fn a_master_that_becomes_a_replica_under_its_holders() {
     assert_refused(&locks, ErrorKind::NotReady, "read-only replica").await;
     assert_lost_by_the_deadline(leases).await;
     run::<()>(&admin, "REPLICAOF NO ONE").await;
-    let lease = locks.mutex(name("again")).unwrap().acquire_timeout(SAFETY_NET).await.unwrap();
+    let lease = locks.lock(name("again")).unwrap().acquire_timeout(SAFETY_NET).await.unwrap();
     lease.release().await.unwrap();
 }
 
@@ -78,7 +78,7 @@ async fn a_server_out_of_memory_grants_nothing_and_keeps_what_is_held() {
         assert_eq!(lease.release().await.unwrap(), ReleaseOutcome::Released);
     }
     run::<()>(&admin, "CONFIG SET maxmemory 0").await;
-    locks.mutex(name("again")).unwrap().acquire_timeout(SAFETY_NET).await.unwrap().release().await.unwrap();
+    locks.lock(name("again")).unwrap().acquire_timeout(SAFETY_NET).await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn rules_that_allow_what_the_docs_name_are_enough() {
     run::<()>(&admin, &format!("ACL SETUSER least on >pw ~{{* {commands}")).await;
     let locks = process(format!("redis://least:pw@{}:{}", server.host(), server.port())).await;
     let [a, b] = ["a", "b"].map(name);
-    for lock in [locks.mutex(&a), locks.read(&a), locks.all([&a, &b])] {
+    for lock in [locks.lock(&a), locks.read(&a), locks.all([&a, &b])] {
         let lease = lock.unwrap().with_options(ttl(1_500)).acquire().await.unwrap();
         until_renewed(&lease, 1).await;
         assert_eq!(locks.who(&a).await.unwrap().len(), 1);
@@ -165,7 +165,7 @@ async fn a_refused_try_leaves_nothing() {
     let server = Redis::start().await.unwrap();
     let (locks, admin, name) = (process(server.url()).await, connect(server.url()).await, name("nothing"));
     run::<()>(&admin, &format!("SET {{{name}}}:fence 9007199254740991")).await;
-    for lock in [locks.mutex(&name).unwrap(), locks.read(&name).unwrap()] {
+    for lock in [locks.lock(&name).unwrap(), locks.read(&name).unwrap()] {
         let error = refusal(lock.try_acquire().await);
         assert!(error.to_string().contains("the fencing counter is used up: delete"), "{error}");
         assert!(lock_value(&admin, &name).await.is_none() && locks.who(&name).await.unwrap().is_empty());

@@ -97,7 +97,7 @@ async fn never_more_than_the_limit_and_no_permit_lost_whatever_is_killed_stopped
         let kept = semaphore.acquire().await.unwrap();
         assert!(!all_is_back(&semaphore).await);
         let rest = semaphore.acquire_many(2).await.unwrap();
-        let intruder = RedisLocks::new(connect(url().await).await).mutex(format!("{name}/other")).unwrap();
+        let intruder = RedisLocks::new(connect(url().await).await).lock(format!("{name}/other")).unwrap();
         let intruder = intruder.acquire().await.unwrap();
         crowd.enter(&kept, 1).await.unwrap();
         crowd.enter(&rest, 2).await.unwrap();

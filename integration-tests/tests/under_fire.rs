@@ -43,9 +43,9 @@ async fn forgotten_scripts_and_killed_connections_break_no_promise() {
     for _ in 0..2 {
         let locks = process(server.url()).await;
         for (lock, watched) in [
-            (locks.mutex(&names[0]), &oracles[..1]),
-            (locks.mutex(&names[0]), &oracles[..1]),
-            (locks.mutex(&names[1]), &oracles[1..]),
+            (locks.lock(&names[0]), &oracles[..1]),
+            (locks.lock(&names[0]), &oracles[..1]),
+            (locks.lock(&names[1]), &oracles[1..]),
             (locks.all(&names), &oracles[..]),
         ] {
             let lock = lock.unwrap().with_options(long().max_outage(SAFETY_NET));
@@ -78,7 +78,7 @@ async fn leases_held_through_forgotten_scripts_and_killed_connections_stay_held(
     let (locks, admin) = (process(server.url()).await, connect(server.url()).await);
     let [a, b, c] = ["a", "b", "c"].map(name);
     let mut leases = Vec::new();
-    for lock in [locks.mutex(&a), locks.read(&b), locks.all([&c, &name("d")])] {
+    for lock in [locks.lock(&a), locks.read(&b), locks.all([&c, &name("d")])] {
         leases.push(lock.unwrap().with_options(ttl(3_000)).acquire().await.unwrap());
     }
     for _ in 0..3 {
@@ -101,10 +101,10 @@ async fn flushed_data_is_told_to_every_holder_and_starts_the_tokens_anew() {
     let (locks, admin) = (process(server.url()).await, connect(server.url()).await);
     let [a, b, c] = ["a", "b", "c"].map(name);
     for _ in 0..3 {
-        locks.mutex(&a).unwrap().acquire().await.unwrap().release().await.unwrap();
+        locks.lock(&a).unwrap().acquire().await.unwrap().release().await.unwrap();
     }
     let mut leases = Vec::new();
-    for lock in [locks.mutex(&a), locks.read(&b), locks.all([&c, &name("d")])] {
+    for lock in [locks.lock(&a), locks.read(&b), locks.all([&c, &name("d")])] {
         leases.push(lock.unwrap().with_options(ttl(3_000)).acquire().await.unwrap());
     }
     let before = leases[0].fencing_token();
@@ -113,7 +113,7 @@ async fn flushed_data_is_told_to_every_holder_and_starts_the_tokens_anew() {
 
     run::<()>(&admin, "FLUSHALL").await;
     let others = process(server.url()).await;
-    let next = others.mutex(&a).unwrap().try_acquire().await.unwrap().expect("free at once");
+    let next = others.lock(&a).unwrap().try_acquire().await.unwrap().expect("free at once");
     for lease in leases {
         // By the next renewal: long before the deadline.
         assert_eq!(timeout(SAFETY_NET, lease.lost()).await.unwrap(), LostReason::Revoked);

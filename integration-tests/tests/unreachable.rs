@@ -47,13 +47,13 @@ async fn strikes(fault: Fault) {
     let proxy = server.proxy().await.unwrap();
     let locks = process(proxy.url()).await;
     let [held, given_back, tried, waited, queued] = ["held", "given back", "tried", "waited", "queued"].map(name);
-    let held = locks.mutex(&held).unwrap().with_options(ttl(1_500)).acquire().await.unwrap();
-    let released = locks.mutex(&given_back).unwrap().with_options(long()).acquire().await.unwrap();
+    let held = locks.lock(&held).unwrap().with_options(ttl(1_500)).acquire().await.unwrap();
+    let released = locks.lock(&given_back).unwrap().with_options(long()).acquire().await.unwrap();
     let lost = held.lost();
 
     fault.strike(&mut server, &proxy).await;
 
-    let mutex = |name: &str| locks.mutex(name).unwrap().with_options(long());
+    let mutex = |name: &str| locks.lock(name).unwrap().with_options(long());
     let (one, two, three) = (mutex(&tried), mutex(&waited), mutex(&queued).with_options(long().max_outage(LIMIT)));
     let outcomes = async {
         tokio::join!(
@@ -116,7 +116,7 @@ async fn a_network_that_is_cut() {
 async fn a_hang_that_is_shorter_than_the_time_to_live_loses_nothing() {
     let server = Redis::start().await.unwrap();
     let locks = process(server.url()).await;
-    let (mutex, read) = (locks.mutex(name("hang")).unwrap(), locks.read(name("hang")).unwrap());
+    let (mutex, read) = (locks.lock(name("hang")).unwrap(), locks.read(name("hang")).unwrap());
     let [one, two] = [mutex, read].map(|lock| lock.with_options(ttl(6_000)));
     let leases = [one.acquire().await.unwrap(), two.acquire().await.unwrap()];
     server.stop().await.unwrap();
@@ -138,7 +138,7 @@ async fn a_server_that_is_down_at_the_start_and_comes_up_later() {
     assert!(error.to_string().contains("see that the server runs there"), "{error}");
 
     let locks = redis_lock::RedisLocks::new(Client::new(server.url()).unwrap());
-    let lock = locks.mutex(name("later")).unwrap();
+    let lock = locks.lock(name("later")).unwrap();
     for error in [
         refusal(lock.try_acquire().await),
         refusal(lock.acquire_timeout(LIMIT).await),

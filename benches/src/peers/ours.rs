@@ -50,7 +50,7 @@ impl Kinds {
         match kind {
             "redis-lock" => {
                 let locks = self.locks.get_or_try_init(async || anyhow::Ok(RedisLocks::new(self.first().await?)));
-                lease(Box::new(locks.await?.mutex(name)?))
+                lease(Box::new(locks.await?.lock(name)?))
             }
             "redis-pubsub-lock" => {
                 let locks = self.fair.get_or_try_init(async || anyhow::Ok(FairLocks::new(self.first().await?)));

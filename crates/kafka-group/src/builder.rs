@@ -63,8 +63,8 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// When it commits.
     pub commits: CommitPolicy,
-    /// See [`GroupBuilder::drain_limit`].
-    pub drain_limit: Duration,
+    /// See [`GroupBuilder::drain_timeout`].
+    pub drain_timeout: Duration,
     /// See [`GroupBuilder::budget`].
     pub budget: Amount,
     /// See [`GroupBuilder::total_budget`].
@@ -75,8 +75,8 @@ pub struct Settings {
     pub dead_letters: Option<Arc<str>>,
     /// See [`GroupBuilder::stalled_after`].
     pub stalled_after: Duration,
-    /// See [`GroupBuilder::connect_limit`].
-    pub connect_limit: Duration,
+    /// See [`GroupBuilder::connect_timeout`].
+    pub connect_timeout: Duration,
     /// For librdkafka.
     pub(crate) client: ClientConfig,
 }
@@ -150,13 +150,13 @@ impl GroupBuilder {
             max_poll_interval: Duration::from_secs(300),
             session_timeout: Duration::from_secs(45),
             commits: CommitPolicy::default(),
-            drain_limit: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
             budget: Amount { records: 10_000, bytes: 16 << 20 },
             total_budget: None,
             headers: true,
             dead_letters: None,
             stalled_after: Duration::from_secs(30),
-            connect_limit: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
             client: ClientConfig::new(),
         };
         Self { settings, options: BTreeMap::new(), retries: None, set_aside: None }
@@ -183,7 +183,7 @@ impl GroupBuilder {
     }
 
     /// How long the group waits for a member that takes part in a rebalance. By default 5 minutes. A handler may take
-    /// longer: polling goes on meanwhile. Draining may not; see [`drain_limit`](Self::drain_limit).
+    /// longer: polling goes on meanwhile. Draining may not; see [`drain_timeout`](Self::drain_timeout).
     pub const fn max_poll_interval(mut self, limit: Duration) -> Self {
         self.settings.max_poll_interval = limit;
         self
@@ -206,8 +206,8 @@ impl GroupBuilder {
     /// How long handlers may go on when their partition is to be given up; in the last fifth their cancellation token
     /// fires. By default 10 s, and never more than half of the longest poll interval. While one partition drains in a
     /// rebalance, the member's others work off what they have, and nothing more is fetched.
-    pub const fn drain_limit(mut self, limit: Duration) -> Self {
-        self.settings.drain_limit = limit;
+    pub const fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.settings.drain_timeout = limit;
         self
     }
 
@@ -265,8 +265,8 @@ impl GroupBuilder {
 
     /// How long to try to reach a broker at the start before [`run`](Member::run) fails. By default 10 s. Later outages
     /// are waited for, however long.
-    pub const fn connect_limit(mut self, limit: Duration) -> Self {
-        self.settings.connect_limit = limit;
+    pub const fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
         self
     }
 

@@ -49,7 +49,7 @@ pub struct WriterOptions {
     name: String,
     partitioner: Partitioner,
     limit: Duration,
-    patience: Duration,
+    change_timeout: Duration,
 }
 
 impl WriterOptions {
@@ -62,7 +62,7 @@ impl WriterOptions {
             name: name.into(),
             partitioner: Partitioner::default(),
             limit: Duration::from_secs(120),
-            patience: Duration::from_secs(30),
+            change_timeout: Duration::from_secs(30),
         }
     }
 
@@ -74,15 +74,15 @@ impl WriterOptions {
     }
 
     /// How long to try to write a record. By default 2 minutes.
-    pub const fn limit(mut self, limit: Duration) -> Self {
+    pub const fn delivery_timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// How long to wait for a change that has closed the layout, and does not go on, before it is withdrawn. By default 30 s.
     /// Whoever is at it then is fenced, and has to begin it again.
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub const fn change_timeout(mut self, change_timeout: Duration) -> Self {
+        self.change_timeout = change_timeout;
         self
     }
 
@@ -206,7 +206,7 @@ impl Session {
         let since = Instant::now();
         while follower.layouts.pending().is_some_and(|pending| pending.state == State::Closing) {
             follower.poll(Duration::from_millis(50));
-            if since.elapsed() > options.patience {
+            if since.elapsed() > options.change_timeout {
                 tracing::warn!(topic = %name, "a change that does not go on is withdrawn");
                 unless_taken_over(withdraw(cluster, name))?;
                 follower.catch_up()?;

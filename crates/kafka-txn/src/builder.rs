@@ -158,9 +158,16 @@ impl TxnBuilder {
         let named = name.is_some();
         let id = name.unwrap_or_else(|| format!("{}-{:032x}", settings.group, rand::random::<u128>()));
         let group = settings.group.clone();
-        let connect_limit = settings.connect_limit;
-        let plan =
-            Plan::new(self.group.connection(), &self.options, id.into(), group.clone(), named, timeout, connect_limit);
+        let connect_timeout = settings.connect_timeout;
+        let plan = Plan::new(
+            self.group.connection(),
+            &self.options,
+            id.into(),
+            group.clone(),
+            named,
+            timeout,
+            connect_timeout,
+        );
         // Finds mistakes in options now, and not in the run.
         plan.client.create_native_config().map_err(ConfigError::Client)?;
         let letters = |topic: &Arc<str>| InTransaction { topic: topic.clone(), group: group.clone() };

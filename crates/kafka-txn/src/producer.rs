@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     /// Whether somebody else may have the same: it was given, and is not drawn by lot.
     pub named: bool,
     pub timeout: Duration,
-    pub connect_limit: Duration,
+    pub connect_timeout: Duration,
     /// Whether there are several producers, of whom each has the id with its number.
     numbered: bool,
 }
@@ -51,7 +51,7 @@ impl Plan {
         group: Arc<str>,
         named: bool,
         timeout: Duration,
-        connect_limit: Duration,
+        connect_timeout: Duration,
     ) -> Self {
         client
             .set("linger.ms", "2")
@@ -74,7 +74,7 @@ impl Plan {
             .set("socket.timeout.ms", of_sockets.as_millis().to_string())
             .set("enable.idempotence", "true")
             .set("delivery.report.only.error", "true");
-        Self { client, id, group, named, timeout, connect_limit, numbered: true }
+        Self { client, id, group, named, timeout, connect_timeout, numbered: true }
     }
 
     /// For one producer, which has the id itself.
@@ -147,7 +147,7 @@ impl Producer {
         let id = if plan.numbered { format!("{}-{number}", plan.id).into() } else { plan.id.clone() };
         let client = create(plan, &id)?;
         let mut producer = Self { plan: plan.clone(), id, client, ready: false, since: Instant::now(), failures: 0 };
-        let until = Instant::now() + plan.connect_limit;
+        let until = Instant::now() + plan.connect_timeout;
         Ok(producer.init(Some(until), wanted)?.then_some(producer))
     }
 
@@ -197,7 +197,7 @@ impl Producer {
                 _ => {}
             }
             if until.is_some_and(|until| Instant::now() >= until) {
-                return Err(TransactionError::Unavailable { limit: self.plan.connect_limit, source });
+                return Err(TransactionError::Unavailable { limit: self.plan.connect_timeout, source });
             }
             std::thread::sleep(PAUSE);
         }

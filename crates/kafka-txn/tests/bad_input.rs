@@ -44,7 +44,7 @@ async fn configurations_that_would_break_a_promise_are_refused() -> Result<()> {
 async fn no_broker_ends_the_run_with_an_error() -> Result<()> {
     let group = GroupBuilder::new("127.0.0.1:1", "copiers", ["orders"], EARLIEST)
         .option("log_level", "0")
-        .connect_limit(Duration::from_secs(1));
+        .connect_timeout(Duration::from_secs(1));
     let member = TxnBuilder::new(group).in_order(support::Copy { to: "to".to_owned() })?;
     let error = Running::start(member).error().await?;
     assert!(matches!(&error, RunError::Transaction(TransactionError::Unavailable { .. })), "{error}");

@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
 
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        let (client, lock) = (client.clone(), locks.mutex("example/counter-lock")?);
+        let (client, lock) = (client.clone(), locks.lock("example/counter-lock")?);
         let (counter, register) = (counter.clone(), register.clone());
         tasks.spawn(async move {
             for _ in 0..100 {

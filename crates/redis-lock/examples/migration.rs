@@ -17,7 +17,7 @@ async fn migrate(client: &Client, locks: &RedisLocks) -> anyhow::Result<()> {
     let schema = Name::new("example/schema")?;
     let guard = GuardedWrite::new(schema.clone());
     // Long: a server that is away for a while ends no migration.
-    let lock = locks.mutex("example/migration")?.with_options(LeaseOptions::new(Duration::from_secs(120))?);
+    let lock = locks.lock("example/migration")?.with_options(LeaseOptions::new(Duration::from_secs(120))?);
     let lease = lock.acquire_timeout(Duration::from_secs(600)).await?;
     let token = lease.fencing_token();
     anyhow::ensure!(guard.claim(client, token).await?.is_done(), "another replica has gone further");

@@ -22,7 +22,7 @@ async fn send_reports(night: &str) -> anyhow::Result<()> {
 }
 
 async fn nightly(client: &Client, locks: &RedisLocks, night: &str) -> anyhow::Result<&'static str> {
-    let Some(lease) = locks.mutex("example/nightly-report")?.try_acquire().await? else {
+    let Some(lease) = locks.lock("example/nightly-report")?.try_acquire().await? else {
         return Ok("another host is at it");
     };
     let (done, token) = (Name::new("example/nightly-report/done")?, lease.fencing_token());

@@ -61,8 +61,8 @@ impl RedisLocks {
     ///
     /// # Errors
     /// When `name` is not one.
-    pub fn mutex(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
-        Ok(self.lock(LockResource::exclusive(Name::new(name)?)))
+    pub fn lock(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
+        Ok(self.on(LockResource::exclusive(Name::new(name)?)))
     }
 
     /// The reader's side of the lock of this name: any number of readers, and no writer.
@@ -72,19 +72,11 @@ impl RedisLocks {
     /// # Errors
     /// When `name` is not one.
     pub fn read(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
-        Ok(self.lock(LockResource::shared(Name::new(name)?)))
-    }
-
-    /// The writer's side: the very lock that [`mutex`](Self::mutex) gives.
-    ///
-    /// # Errors
-    /// When `name` is not one.
-    pub fn write(&self, name: impl AsRef<str>) -> Result<RedisLock, LockError> {
-        self.mutex(name)
+        Ok(self.on(LockResource::shared(Name::new(name)?)))
     }
 
     /// The locks of all these names at once, by one lease: all or none, so that no two callers can block each other
-    /// for good. It excludes the [`mutex`](Self::mutex) and the readers of each.
+    /// for good. It excludes the [`lock`](Self::lock) and the readers of each.
     ///
     /// # Errors
     /// When there is no name, one is none, or, on a cluster, they do not share a hash tag.
@@ -96,7 +88,7 @@ impl RedisLocks {
         {
             return Err(LockError::Slots { first: first.to_string(), other: other.to_string() });
         }
-        Ok(self.lock(LockResource::several(names).ok_or(LockError::NoName)?))
+        Ok(self.on(LockResource::several(names).ok_or(LockError::NoName)?))
     }
 
     /// Who holds the lock of this name, by the server's word: nobody, one, or several readers.
@@ -119,7 +111,7 @@ impl RedisLocks {
         &self.manager.backend().client
     }
 
-    fn lock(&self, resource: LockResource) -> RedisLock {
+    fn on(&self, resource: LockResource) -> RedisLock {
         self.manager.lock(resource, self.options.clone())
     }
 }

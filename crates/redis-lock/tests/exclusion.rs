@@ -56,7 +56,7 @@ async fn tasks_of_two_processes_never_hold_a_mutex_at_once_and_their_tokens_rise
     for locks in [process().await, process().await] {
         for _ in 0..4 {
             let (lock, inside, names) =
-                (locks.mutex(&names[0]).unwrap().with_options(long()), inside.clone(), names.clone());
+                (locks.lock(&names[0]).unwrap().with_options(long()), inside.clone(), names.clone());
             tasks.spawn(async move {
                 for _ in 0..25 {
                     let lease = lock.acquire().await.unwrap();
@@ -76,9 +76,9 @@ async fn tasks_of_two_processes_never_hold_a_mutex_at_once_and_their_tokens_rise
 #[tokio::test]
 async fn only_its_holder_releases_a_mutex() {
     let (ours, theirs, client, name) = (process().await, process().await, client().await, name("compare"));
-    let lease = ours.mutex(&name).unwrap().acquire().await.unwrap();
+    let lease = ours.lock(&name).unwrap().acquire().await.unwrap();
     run::<()>(&client, &format!("DEL {{{name}}}")).await;
-    let other = theirs.mutex(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let other = theirs.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
     assert_eq!(lease.release().await.unwrap(), ReleaseOutcome::TakenOver);
     other.check().unwrap();
     assert_eq!(theirs.who(&name).await.unwrap().len(), 1, "still there");
@@ -88,12 +88,12 @@ async fn only_its_holder_releases_a_mutex() {
 #[tokio::test]
 async fn readers_share_and_exclude_writers_who_exclude_them() {
     let (one, two, name) = (process().await, process().await, name("rw"));
-    let (read, write) = (one.read(&name).unwrap().with_options(long()), two.write(&name).unwrap().with_options(long()));
+    let (read, write) = (one.read(&name).unwrap().with_options(long()), two.lock(&name).unwrap().with_options(long()));
     let readers =
         [try_it(&read).await.unwrap(), try_it(&read).await.unwrap(), try_it(&two.read(&name).unwrap()).await.unwrap()];
     assert_ne!(readers[0].owner(), readers[1].owner(), "each has a lease of its own");
     assert!(try_it(&write).await.is_none());
-    assert!(try_it(&one.mutex(&name).unwrap()).await.is_none(), "the writer's side is the mutex");
+    assert!(try_it(&one.lock(&name).unwrap()).await.is_none());
     for reader in readers {
         assert!(try_it(&write).await.is_none());
         reader.release().await.unwrap();
@@ -109,7 +109,7 @@ async fn a_waiting_writer_is_let_in_before_new_readers() {
     let (one, two, client, name) = (process().await, process().await, client().await, name("writer first"));
     let read = one.read(&name).unwrap().with_options(long());
     let patient = long().retry(Backoff::new(Duration::from_millis(300), Duration::from_millis(300)));
-    let write = two.write(&name).unwrap().with_options(patient);
+    let write = two.lock(&name).unwrap().with_options(patient);
     let reader = try_it(&read).await.unwrap();
 
     // Control: a writer that does not wait keeps no reader out.
@@ -150,7 +150,7 @@ async fn a_stream_of_readers_does_not_starve_a_writer() {
             drop(held);
         });
     }
-    let write = process().await.write(&name).unwrap().with_options(long());
+    let write = process().await.lock(&name).unwrap().with_options(long());
     for _ in 0..5 {
         timeout(SAFETY_NET, write.acquire()).await.expect("the writer starves").unwrap().release().await.unwrap();
     }
@@ -170,7 +170,7 @@ async fn a_reader_that_crashed_ends_alone() {
     assert_eq!(lost.await, LostReason::Expired);
     until("the server ended it too", async || other.who(&name).await.unwrap().len() == 1).await;
     assert_eq!(other.who(&name).await.unwrap()[0].owner, reader.owner().to_string());
-    let write = writer.write(&name).unwrap();
+    let write = writer.lock(&name).unwrap();
     assert!(try_it(&write).await.is_none(), "the other reads on");
     reader.release().await.unwrap();
     assert!(try_it(&write).await.is_some());
@@ -180,12 +180,12 @@ async fn a_reader_that_crashed_ends_alone() {
 async fn several_names_are_granted_all_or_none() {
     let (one, two) = (process().await, process().await);
     let [a, b, c] = ["a", "b", "c"].map(name);
-    let in_the_way = try_it(&one.mutex(&b).unwrap()).await.unwrap();
+    let in_the_way = try_it(&one.lock(&b).unwrap()).await.unwrap();
     let all = two.all([&a, &b, &c]).unwrap().with_options(long());
     assert!(try_it(&all).await.is_none());
     for free in [&a, &c] {
         assert!(two.who(free).await.unwrap().is_empty());
-        assert!(try_it(&one.mutex(free).unwrap()).await.is_some());
+        assert!(try_it(&one.lock(free).unwrap()).await.is_some());
     }
     in_the_way.release().await.unwrap();
     one.manager().shutdown().await;
@@ -194,7 +194,7 @@ async fn several_names_are_granted_all_or_none() {
     assert_eq!(lease.name().split(", ").count(), 3);
     let three = process().await;
     for name in [&a, &b, &c] {
-        assert!(try_it(&three.mutex(name).unwrap()).await.is_none(), "it excludes the mutex of each");
+        assert!(try_it(&three.lock(name).unwrap()).await.is_none(), "it excludes the mutex of each");
         assert!(try_it(&three.read(name).unwrap()).await.is_none(), "and the readers");
         assert!(try_it(&three.all([name]).unwrap()).await.is_none());
         assert_eq!(three.who(name).await.unwrap()[0].token, lease.fencing_token());
@@ -244,10 +244,10 @@ async fn the_tokens_of_a_name_rise_whatever_the_kind_of_its_grants() {
     for round in 0..4 {
         let locks = if round % 2 == 0 { &locks } else { &other };
         let grants: [(RedisLock, &[&String]); 6] = [
-            (locks.mutex(&a).unwrap(), &[&a]),
+            (locks.lock(&a).unwrap(), &[&a]),
             (locks.all([&a, &b]).unwrap(), &[&a, &b]),
             (locks.read(&b).unwrap(), &[&b]),
-            (locks.mutex(&b).unwrap(), &[&b]),
+            (locks.lock(&b).unwrap(), &[&b]),
             (locks.read(&a).unwrap(), &[&a]),
             (locks.all([&b, &a]).unwrap(), &[&a, &b]),
         ];
@@ -265,12 +265,12 @@ async fn the_tokens_of_a_name_rise_whatever_the_kind_of_its_grants() {
 #[tokio::test]
 async fn a_lease_is_renewed_until_it_is_released_unless_that_is_off() {
     let (locks, client, name) = (process().await, client().await, name("renewed"));
-    let short = locks.mutex(&name).unwrap().with_options(ttl(300).auto_renew(false)).acquire().await.unwrap();
+    let short = locks.lock(&name).unwrap().with_options(ttl(300).auto_renew(false)).acquire().await.unwrap();
     assert_eq!(short.lost().await, LostReason::Expired);
     until("it ends on the server", async || !run::<bool>(&client, &format!("EXISTS {{{name}}}")).await).await;
     assert_eq!(short.release().await.unwrap(), ReleaseOutcome::AlreadyExpired);
 
-    let lease = locks.mutex(&name).unwrap().with_options(ttl(3_000)).acquire().await.unwrap();
+    let lease = locks.lock(&name).unwrap().with_options(ttl(3_000)).acquire().await.unwrap();
     let (mut rises, mut before) = (0, lease.remaining());
     until("it was renewed past its time to live", async || {
         let now = lease.remaining();
@@ -286,7 +286,7 @@ async fn a_lease_is_renewed_until_it_is_released_unless_that_is_off() {
 #[tokio::test]
 async fn nothing_but_the_fence_is_left_when_all_is_given_back() {
     let (one, two, client, name) = (process().await, process().await, client().await, name("left"));
-    let writer = one.mutex(&name).unwrap().acquire().await.unwrap();
+    let writer = one.lock(&name).unwrap().acquire().await.unwrap();
     let waiting = tokio::spawn({
         let read = two.read(&name).unwrap();
         async move { read.acquire().await.unwrap().release().await.unwrap() }

@@ -70,8 +70,8 @@ async fn process(server: &Redis) -> RedisLocks {
 async fn a_hundred_waiters_ask_as_one_and_then_hand_the_lease_on_in_memory() {
     let server = Redis::start().await.unwrap();
     let (name, grants) = (name("hundred"), Grants::default());
-    let held = process(&server).await.mutex(&name).unwrap().with_options(long()).acquire().await.unwrap();
-    let lock = process(&server).await.mutex(&name).unwrap().with_options(long().handover(1024, SAFETY_NET));
+    let held = process(&server).await.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let lock = process(&server).await.lock(&name).unwrap().with_options(long().handover(1024, SAFETY_NET));
 
     let mut monitor = Monitor::start(&server).await;
     let tasks = contend(&lock, 100, &grants);
@@ -96,9 +96,9 @@ async fn hand_overs_are_bounded_so_that_another_process_gets_its_turn() {
     let options = |handovers| -> LeaseOptions {
         long().handover(handovers, SAFETY_NET).retry(Backoff::new(Duration::from_millis(1), Duration::from_millis(4)))
     };
-    let held = process(&server).await.mutex(&name).unwrap().with_options(long()).acquire().await.unwrap();
-    let ours = process(&server).await.mutex(&name).unwrap().with_options(options(3));
-    let other = process(&server).await.mutex(&name).unwrap().with_options(options(0));
+    let held = process(&server).await.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let ours = process(&server).await.lock(&name).unwrap().with_options(options(3));
+    let other = process(&server).await.lock(&name).unwrap().with_options(options(0));
     let tasks = contend(&ours, 60, &grants);
     let others = contend(&other, 1, &theirs);
     until_wanted(&Client::connect(server.url()).await.unwrap(), &name).await;

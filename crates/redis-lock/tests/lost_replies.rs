@@ -24,7 +24,7 @@ async fn through_proxy() -> (RedisProxy, RedisLocks) {
 
 fn kinds(locks: &RedisLocks, name: &str) -> [RedisLock; 3] {
     let second = format!("{name}-second");
-    [locks.mutex(name), locks.read(name), locks.all([name, &second])].map(|lock| lock.unwrap().with_options(long()))
+    [locks.lock(name), locks.read(name), locks.all([name, &second])].map(|lock| lock.unwrap().with_options(long()))
 }
 
 async fn fence(client: &Client, name: &str) -> u64 {
@@ -126,8 +126,8 @@ async fn an_acquire_that_is_cancelled_after_it_was_sent_leaves_nothing() {
 #[tokio::test]
 async fn a_waiter_that_is_cancelled_leaves_its_place_to_the_next() {
     let (other, locks, name) = (process().await, process().await, name("place"));
-    let held = other.mutex(&name).unwrap().with_options(long()).acquire().await.unwrap();
-    let lock = locks.mutex(&name).unwrap().with_options(long());
+    let held = other.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let lock = locks.lock(&name).unwrap().with_options(long());
     let waiter = || {
         tokio::spawn({
             let lock = lock.clone();
@@ -149,7 +149,7 @@ async fn a_lease_that_is_dropped_without_a_runtime_is_released_by_the_next_or_en
     let name = name("dropped");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let lease = std::thread::scope(|scope| {
-        let acquire = || runtime.block_on(async { process().await.mutex(&name).unwrap().acquire().await.unwrap() });
+        let acquire = || runtime.block_on(async { process().await.lock(&name).unwrap().acquire().await.unwrap() });
         scope.spawn(acquire).join().unwrap()
     });
     std::thread::scope(|scope| scope.spawn(|| drop(lease)).join().unwrap());

@@ -20,7 +20,7 @@ async fn locks(server: &Server, replicas: u32, within: Duration) -> RedisLocks {
 /// A try fails with the remedy, within its time, and leaves nothing.
 async fn assert_unconfirmed(locks: &RedisLocks, name: &str) {
     let options = long().max_outage(Duration::ZERO);
-    for lock in [locks.mutex(name), locks.read(name)] {
+    for lock in [locks.lock(name), locks.read(name)] {
         let lock = lock.unwrap().with_options(options.clone());
         for result in [
             lock.try_acquire().await.map(drop),
@@ -47,7 +47,7 @@ async fn a_grant_is_confirmed_by_a_replica_or_is_none() {
     .await;
     let (name, confirmed) = (name("confirmed"), locks(&primary, 1, Duration::from_millis(900)).await);
     let lease =
-        timeout(SAFETY_NET, confirmed.mutex(&name).unwrap().with_options(long()).acquire()).await.unwrap().unwrap();
+        timeout(SAFETY_NET, confirmed.lock(&name).unwrap().with_options(long()).acquire()).await.unwrap().unwrap();
     let copied: String = run(&there, &format!("GET {{{name}}}")).await;
     assert!(copied.starts_with(&lease.owner().to_string()), "the replica has it by now");
     lease.release().await.unwrap();
@@ -57,7 +57,7 @@ async fn a_grant_is_confirmed_by_a_replica_or_is_none() {
     replica.stop().await.unwrap();
     let paused = locks(&primary, 1, WITHIN).await;
     assert_unconfirmed(&paused, &name).await;
-    let waits = paused.mutex(&name).unwrap().with_options(long().max_outage(SAFETY_NET));
+    let waits = paused.lock(&name).unwrap().with_options(long().max_outage(SAFETY_NET));
     let waiting = tokio::spawn(async move { waits.acquire().await });
     replica.cont().await.unwrap();
     let lease = timeout(SAFETY_NET, waiting).await.unwrap().unwrap().expect("it is asked again until it is confirmed");

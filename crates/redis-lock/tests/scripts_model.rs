@@ -255,7 +255,7 @@ impl Case {
         let names: Vec<_> = what.names().into_iter().map(|name| &self.names[name]).collect();
         let lock = match (what, &*names) {
             (What::Shared(_), _) => self.locks.read(names[0]),
-            (What::Exclusive(_), [name]) => self.locks.mutex(name),
+            (What::Exclusive(_), [name]) => self.locks.lock(name),
             (What::Exclusive(_), _) => self.locks.all(names),
         };
         lock.unwrap().resource().clone()

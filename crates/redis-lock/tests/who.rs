@@ -15,7 +15,7 @@ async fn others_see_the_holder_its_label_since_when_how_long_and_its_token() {
     let (name, other) = (name("who"), process().await);
     assert!(other.who(&name).await.unwrap().is_empty());
     let locks = RedisLocks::builder(client().await).holder("deploy job 7:\nß").build();
-    let lease = locks.mutex(&name).unwrap().with_options(long()).acquire().await.unwrap();
+    let lease = locks.lock(&name).unwrap().with_options(long()).acquire().await.unwrap();
     let [holder] = &other.who(&name).await.unwrap()[..] else { panic!("one holds it") };
     assert_eq!(holder.owner, lease.owner().to_string());
     assert_eq!(holder.label, "deploy job 7: ß", "control characters are spaces");
@@ -51,7 +51,7 @@ async fn each_reader_is_seen() {
 #[tokio::test]
 async fn by_default_a_holder_is_called_by_host_and_process() {
     let (name, locks) = (name("default"), process().await);
-    let _lease = locks.mutex(&name).unwrap().acquire().await.unwrap();
+    let _lease = locks.lock(&name).unwrap().acquire().await.unwrap();
     let label = &locks.who(&name).await.unwrap()[0].label;
     assert!(label.ends_with(&format!(":{}", std::process::id())), "{label}");
 }
@@ -65,7 +65,7 @@ async fn a_key_that_is_not_of_this_crate_holds_the_lock_without_a_name() {
         let seen = locks.who(&name).await.unwrap();
         assert_eq!(seen.len(), 1, "{value:?}");
         assert_eq!((&*seen[0].owner, &*seen[0].label, seen[0].remaining), ("", "", None), "{value:?}");
-        assert!(locks.mutex(&name).unwrap().try_acquire().await.unwrap().is_none());
+        assert!(locks.lock(&name).unwrap().try_acquire().await.unwrap().is_none());
         assert!(locks.read(&name).unwrap().try_acquire().await.unwrap().is_none());
     }
     let name = name("list");

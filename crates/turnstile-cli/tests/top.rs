@@ -53,13 +53,13 @@ async fn locks_semaphores_and_queues_are_found_by_a_user_who_may_only_read() -> 
     let (url, client) = (server.url(), Client::connect(server.url()).await?);
     let (plain, fair) = (RedisLocks::new(client.clone()), FairLocks::new(client.clone()));
     let semaphores = Semaphores::new(client.clone());
-    let _plain = plain.mutex("nightly/注文")?.acquire().await?;
+    let _plain = plain.lock("nightly/注文")?.acquire().await?;
     let _shared = plain.read("{tenant7}:index")?.acquire().await?;
     let _fair = fair.lock("deploy")?.acquire().await?;
     let _permit = semaphores.by_set("exports", 2)?.acquire().await?;
     // Of other processes, as waiters of this one stand in a queue of its own.
     let (plain, fair) = (RedisLocks::new(Client::connect(&url).await?), FairLocks::new(Client::connect(&url).await?));
-    let (waits, waits_fair) = (plain.mutex("nightly/注文")?, fair.lock("deploy")?);
+    let (waits, waits_fair) = (plain.lock("nightly/注文")?, fair.lock("deploy")?);
     let waiters = [
         tokio::spawn(async move { waits.acquire().await.map(drop) }),
         tokio::spawn(async move { waits_fair.acquire().await.map(drop) }),

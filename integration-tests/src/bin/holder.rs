@@ -19,7 +19,7 @@ async fn main() -> Result<()> {
     let [url, name, ttl, mode] = &args[..] else { bail!("usage: holder URL NAME TTL_MS contend|hold") };
     let client = Client::connect(url).await?;
     let options = LeaseOptions::new(Duration::from_millis(ttl.parse()?))?;
-    let lock = RedisLocks::new(client.clone()).mutex(name)?.with_options(options);
+    let lock = RedisLocks::new(client.clone()).lock(name)?.with_options(options);
     let data = GuardedWrite::new(Name::new(format!("{name}/data"))?);
     match &**mode {
         "contend" => contend(&client, &lock, &data, &Oracle::new(client.clone(), &format!("{name}/oracle"))?).await,

@@ -21,7 +21,7 @@ async fn main() -> Result<()> {
                 END.store(true, Ordering::Relaxed);
             });
             let cluster = Cluster::new(brokers);
-            let writer = WriterOptions::new(&cluster, topic, &name).patience(patience).connect().await?;
+            let writer = WriterOptions::new(&cluster, topic, &name).change_timeout(patience).connect().await?;
             let keys: Vec<_> = (0..keys).map(|key| format!("{name}-{key}")).collect();
             let mut round = 0_u64;
             while !END.load(Ordering::Relaxed) {

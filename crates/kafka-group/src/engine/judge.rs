@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Engine {
     /// Before the first join: is there a broker, are there the topics, may we read them?
     pub(super) fn look_around(&self, consumer: &BaseConsumer<Context>) -> Result<(), RunError> {
-        let until = Instant::now() + self.settings.connect_limit;
-        let patience = Instant::now() + self.settings.connect_limit.min(PATIENCE);
+        let until = Instant::now() + self.settings.connect_timeout;
+        let patience = Instant::now() + self.settings.connect_timeout.min(PATIENCE);
         for topic in self.settings.topics.iter().chain(&self.settings.dead_letters) {
             // In slices, so that a shutdown is not kept waiting.
             loop {
@@ -45,7 +45,7 @@ impl Engine {
                     return Err(RunError::Denied { source });
                 }
                 if Instant::now() >= until {
-                    let (brokers, limit) = (self.settings.brokers.clone(), self.settings.connect_limit);
+                    let (brokers, limit) = (self.settings.brokers.clone(), self.settings.connect_timeout);
                     return Err(RunError::Unreachable { brokers, limit, source });
                 }
                 std::thread::park_timeout(NAP);

@@ -198,7 +198,7 @@ impl Engine {
     pub(super) fn revoked(&self, consumer: &BaseConsumer<Context>, taken: &TopicPartitionList) {
         let slots = self.theirs(taken);
         tracing::info!(partitions = ?slots, "revoked");
-        let limit = self.settings.drain_limit.min(self.settings.max_poll_interval / 2);
+        let limit = self.settings.drain_timeout.min(self.settings.max_poll_interval / 2);
         let ours = || !consumer.assignment_lost();
         if self.drain(consumer, &slots, limit, ours) {
             self.commit_last(&slots, Instant::now(), ours);
@@ -331,7 +331,7 @@ impl Engine {
         if let Some(scheduler) = &mut state.scheduler {
             scheduler.closed(slot);
         }
-        let grace = if told { Duration::ZERO } else { self.settings.drain_limit / 5 };
+        let grace = if told { Duration::ZERO } else { self.settings.drain_timeout / 5 };
         if slot.is_drained() || grace.is_zero() {
             slot.abandon();
         } else {

@@ -34,7 +34,7 @@ async fn without_a_broker_the_run_fails_within_its_limit_and_says_where_it_looke
     let huge = something_else(Some(&[0x7f; 64]))?;
     let silent = something_else(None)?;
     for brokers in ["127.0.0.1:1", &http, &redis, &huge, &silent, "no-such-host.invalid:9092", "127.0.0.1:port"] {
-        let error = failure(member_of(brokers, "group", "topic").connect_limit(Duration::from_secs(1))).await?;
+        let error = failure(member_of(brokers, "group", "topic").connect_timeout(Duration::from_secs(1))).await?;
         assert!(matches!(error, RunError::Unreachable { .. }), "{brokers}: {error:?}");
         says(&error, &[brokers, "1s", "check the address"]);
     }
@@ -45,7 +45,7 @@ async fn without_a_broker_the_run_fails_within_its_limit_and_says_where_it_looke
 async fn a_shutdown_does_not_wait_for_brokers_that_are_not_there() -> Result<()> {
     let silent = something_else(None)?;
     for brokers in ["127.0.0.1:1", &silent] {
-        let member = member_of(brokers, "group", "topic").connect_limit(Duration::from_secs(3600));
+        let member = member_of(brokers, "group", "topic").connect_timeout(Duration::from_secs(3600));
         let report = end(Running::start(member.handler(Log::default())?)).await?;
         assert_eq!((report.done, report.handed_back), (0, 0), "{brokers}");
     }

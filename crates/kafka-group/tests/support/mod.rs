@@ -42,7 +42,7 @@ pub fn member_of(brokers: &str, group: &str, topic: &str) -> GroupBuilder {
     GroupBuilder::new(brokers, group, [topic], EARLIEST)
         .session_timeout(Duration::from_secs(6))
         .max_poll_interval(Duration::from_secs(20))
-        .drain_limit(Duration::from_secs(5))
+        .drain_timeout(Duration::from_secs(5))
 }
 
 pub fn quickly() -> Backoff {

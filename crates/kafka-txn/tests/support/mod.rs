@@ -51,8 +51,8 @@ impl Topics {
             .session_timeout(Duration::from_secs(6))
             .max_poll_interval(Duration::from_secs(20))
             .stalled_after(Duration::from_millis(500))
-            .drain_limit(Duration::from_secs(3))
-            .connect_limit(Duration::from_secs(5))
+            .drain_timeout(Duration::from_secs(3))
+            .connect_timeout(Duration::from_secs(5))
             .dead_letters(&self.dead)
     }
 

@@ -76,7 +76,7 @@ impl Locks {
                 Arc::new(lock?.with_options(options))
             }
             (Self::Plain(locks), _) if shared => Arc::new(locks.read(name)?.with_options(options)),
-            (Self::Plain(locks), _) if names.len() == 1 => Arc::new(locks.mutex(name)?.with_options(options)),
+            (Self::Plain(locks), _) if names.len() == 1 => Arc::new(locks.lock(name)?.with_options(options)),
             (Self::Plain(locks), _) => Arc::new(locks.all(names)?.with_options(options)),
         })
     }

@@ -49,7 +49,7 @@ pub async fn run(role: CopyRole) -> Result<()> {
         })
         .session_timeout(role.session)
         .max_poll_interval(Duration::from_secs(20))
-        .drain_limit(Duration::from_secs(5))
+        .drain_timeout(Duration::from_secs(5))
         .dead_letters(&role.dead_letters)
         .retries(
             RetryPolicy::new(NonZeroU32::MIN, AtLimit::DeadLetter)

@@ -77,7 +77,7 @@ impl Locksmith for RedisLock {
 #[async_trait]
 impl Locks for RedisLocks {
     fn lock(&self, name: &str, shared: bool, options: LeaseOptions) -> Result<Arc<dyn Lock>> {
-        let lock = if shared { self.read(name)? } else { self.mutex(name)? };
+        let lock = if shared { self.read(name)? } else { self.lock(name)? };
         Ok(Arc::new(lock.with_options(options)))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kafka_group::header;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -14,7 +14,7 @@ use turnstile_testkit::unique;
 
 use super::killed::claim;
 use super::orders::{Join, Order, Standing};
-use super::{PACE, SESSION, close, come, join, name, spread};
+use super::{PACE, SESSION, close, come, join, name, spread, stand};
 use crate::lab::breaks::Break;
 use crate::lab::figures::Figure;
 use crate::lab::findings::Check;
@@ -55,9 +55,9 @@ pub async fn run(trial: &Trial<'_>, figures: &mut Vec<Figure>) -> Result<[Check;
     // Looked at right before the kill: on a busy machine members miss their sessions, and another one may be idle by now.
     let at_work =
         |all: &[Standing]| sole(all) && all.iter().all(|one| one.idle || (one.partitions == 1 && one.handled > 0));
-    let standing = come(&mut workers, PATIENCE, at_work).await?;
-    let standing =
-        standing.with_context(|| format!("the members with a partition began nothing within {PATIENCE:?}"))?;
+    let Some(standing) = come(&mut workers, PATIENCE, at_work).await? else {
+        bail!("two of three members are not at work within {PATIENCE:?}: {:?}", stand(&mut workers).await?);
+    };
     let idle = standing.iter().position(|one| one.idle).context("none is idle")?;
     let victim = (idle + 1) % 3;
     let (idle_who, victim_who) = (name(u32::try_from(idle)?), name(u32::try_from(victim)?));

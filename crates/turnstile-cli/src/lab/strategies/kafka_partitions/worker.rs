@@ -106,7 +106,7 @@ async fn begin(
             Ok(())
         }));
     }
-    let writer = WriterOptions::new(&cluster, topic, name).patience(PATIENCE).connect().await?;
+    let writer = WriterOptions::new(&cluster, topic, name).change_timeout(PATIENCE).connect().await?;
     Ok(tokio::spawn(async move {
         while !state.ends.load(Ordering::SeqCst) {
             let epoch = round(&writer, &keys, state.rounds.load(Ordering::SeqCst)).await?;

@@ -48,17 +48,17 @@ async fn a_fail_over_keeps_what_the_replica_has_and_the_holder_of_what_it_forgot
     let (unconfirmed, theirs) = (RedisLocks::new(client().await), RedisLocks::new(client().await));
     let (kept, forgotten) = (name("kept"), name("forgotten"));
 
-    let confirmed = ours.mutex(&kept).unwrap().with_options(long()).acquire().await.unwrap();
+    let confirmed = ours.lock(&kept).unwrap().with_options(long()).acquire().await.unwrap();
     // The replica is to hear of nothing more.
     replica.stop();
     run::<u32>(&connect(master.url()).await, "CLIENT KILL TYPE replica").await;
-    let lost = unconfirmed.mutex(&forgotten).unwrap().with_options(ttl(20_000)).acquire().await.unwrap();
-    assert!(theirs.mutex(&forgotten).unwrap().try_acquire().await.unwrap().is_none());
+    let lost = unconfirmed.lock(&forgotten).unwrap().with_options(ttl(20_000)).acquire().await.unwrap();
+    assert!(theirs.lock(&forgotten).unwrap().try_acquire().await.unwrap().is_none());
     master.kill();
     replica.cont();
 
     // Whoever waits gets on with the new master, and has what the old one had given away.
-    let waits = theirs.mutex(&forgotten).unwrap().with_options(long().max_outage(SAFETY_NET));
+    let waits = theirs.lock(&forgotten).unwrap().with_options(long().max_outage(SAFETY_NET));
     let second = timeout(SAFETY_NET, waits.acquire()).await.unwrap().unwrap();
     // The counter was forgotten with the grant: this is what is not promised.
     assert_eq!(second.fencing_token(), lost.fencing_token());
@@ -67,12 +67,12 @@ async fn a_fail_over_keeps_what_the_replica_has_and_the_holder_of_what_it_forgot
     second.check().unwrap();
 
     confirmed.check().unwrap();
-    assert!(theirs.mutex(&kept).unwrap().try_acquire().await.unwrap().is_none(), "it is held on the new master too");
+    assert!(theirs.lock(&kept).unwrap().try_acquire().await.unwrap().is_none(), "it is held on the new master too");
     // Its connection was to the old master: what gets lost with that is asked again in the background.
     if let Ok(released) = confirmed.release().await {
         assert_eq!(released, ReleaseOutcome::Released);
     }
-    let next = theirs.mutex(&kept).unwrap().with_options(long());
+    let next = theirs.lock(&kept).unwrap().with_options(long());
     let next = timeout(SAFETY_NET, next.acquire()).await.unwrap().unwrap();
     assert_eq!(next.fencing_token().get(), 2, "its counter has come along");
 }

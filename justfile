@@ -54,9 +54,9 @@ integration *crates: _ready
 matrix: (_setup "compiler")
     @scripts/matrix.sh cargo test --workspace {{ features }}
 
-# Random faults over all strategies at once, every history checked: `soak 60m`, or `soak 50s SEED` for one round again.
-soak time="10m" seed="": _ready
-    @cargo run --release -p turnstile-cli -- lab --soak "$1" ${2:+--seed "$2"}
+# Random faults over all strategies at once, every history checked, for so many minutes. The same seed, the same faults.
+soak minutes="10" seed="": _ready
+    @cargo run --release -p turnstile-cli -- lab --soak "${1}m" ${2:+--seed "$2"}
 
 # The same with all servers in containers; makes stand-in images where TURNSTILE_{REDIS,KAFKA}_IMAGE name none.
 containers *crates: (_setup "compiler" "redis" "kafka" "engine")

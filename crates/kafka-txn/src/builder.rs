@@ -48,7 +48,7 @@ impl TxnBuilder {
     pub const fn new(group: GroupBuilder) -> Self {
         Self {
             group,
-            limits: Limits { every: Duration::from_millis(100), records: 10_000, bytes: 8 << 20 },
+            limits: Limits { every: Duration::from_millis(100), records: 100_000, bytes: 8 << 20 },
             timeout: None,
             id: None,
             metadata_limit: kafka_offsets::metadata::DEFAULT_LIMIT,
@@ -64,8 +64,8 @@ impl TxnBuilder {
         self
     }
 
-    /// A transaction takes at most so many records. By default 10,000. 0 counts as 1. For hundreds of thousands a second, allow
-    /// more here, and in the group's [`budget`](GroupBuilder::budget): a record is in hand until its transaction is committed.
+    /// A transaction takes at most so many records. By default 100,000. 0 counts as 1. A record is in hand until its transaction
+    /// is committed: for hundreds of thousands a second, allow more in the group's [`budget`](GroupBuilder::budget).
     pub const fn records(mut self, limit: usize) -> Self {
         self.limits.records = if limit == 0 { 1 } else { limit };
         self

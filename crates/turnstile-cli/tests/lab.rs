@@ -92,17 +92,22 @@ fn every_claim_holds_and_json_is_one_object_of_numbers_and_claims() {
     assert!(text(&output.stderr).contains("redis-lock: speed"), "progress is told on standard error");
 }
 
-/// Runs one strategy with guards taken away: the claims of `broken` break. Others may, since nothing is promised then.
+/// Runs one strategy with guards taken away, and tells which claims fell.
 #[track_caller]
-fn breaks(strategy: &str, guards: &[&str], broken: &[&str]) {
+fn fallen(strategy: &str, guards: &[&str]) -> Vec<String> {
     let output = lab(&["--json", "--only", strategy, "--break", &guards.join(",")]).output().unwrap();
     let told = object(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    let checks = list(&told["strategies"][0]["checks"]);
-    let held: Vec<_> = checks.iter().filter(|c| c["held"] == true).map(|c| c["claim"].as_str().unwrap()).collect();
+    let fell = list(&told["strategies"][0]["checks"]).iter().filter(|check| check["held"] == false);
+    fell.map(|check| check["claim"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Without these guards all of these claims fall. Others may, since nothing is promised then.
+#[track_caller]
+fn breaks(strategy: &str, guards: &[&str], broken: &[&str]) {
+    let fell = fallen(strategy, guards);
     for claim in broken {
-        assert!(!held.contains(claim), "{claim:?} should have broken without {guards:?}: {told}");
-        assert!(checks.iter().any(|check| check["claim"] == *claim), "no such claim as {claim:?}: {told}");
+        assert!(fell.iter().any(|one| one == claim), "{claim:?} should have broken without {guards:?}: {fell:?}");
     }
 }
 
@@ -212,7 +217,10 @@ fn a_consumer_that_commits_first_or_leaves_without_a_commit_or_swallows_poison_i
 
 #[test]
 fn a_consumer_that_goes_on_with_what_is_not_its_own_is_seen_and_a_dead_member_that_nobody_misses() {
-    breaks("kafka-group", &["revoke", "session"], &[ONE_MEMBER, IDLE]);
+    let fell = fallen("kafka-group", &["revoke", "session"]);
+    assert!(fell.iter().any(|claim| claim == IDLE), "{fell:?}");
+    // Which of them, depends on who is faster.
+    assert!(fell.iter().any(|claim| [ONE_MEMBER, NOT_BACK, NOT_AHEAD].contains(&&**claim)), "{fell:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod naive;
 mod ours;
+mod plain;
 mod presuming;
 
 use std::io::BufRead;

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::message::OwnedMessage;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use turnstile_integration_tests::copies::{At, CopyRole, f};
+use rdkafka::producer::{BaseProducer, Producer};
+use turnstile_integration_tests::copies::{At, CopyRole};
 
-use crate::{Fates, number};
+use crate::Fates;
+use crate::plain::{fetch, offsets_behind, send};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,13 +40,7 @@ pub fn run(role: &CopyRole, transactional: bool) -> Result<()> {
     let asked = ends.clone();
     let fates = Fates::new(role, move || asked.store(true, Ordering::SeqCst));
     while !ends.load(Ordering::SeqCst) {
-        let mut batch: Vec<OwnedMessage> = Vec::new();
-        let began = Instant::now();
-        while began.elapsed() < role.every && batch.len() < role.records {
-            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(5)) {
-                batch.push(message.detach());
-            }
-        }
+        let batch = fetch(&consumer, role);
         if batch.is_empty() {
             continue;
         }
@@ -55,14 +49,7 @@ pub fn run(role: &CopyRole, transactional: bool) -> Result<()> {
             producer.begin_transaction()?;
         }
         fates.at(At::Produce);
-        let mut offsets = std::collections::BTreeMap::new();
-        for message in &batch {
-            for value in number(message.payload()).map(f).unwrap_or_default() {
-                let record = BaseRecord::to(&role.to).key(message.key().unwrap_or_default()).payload(&value);
-                producer.send(record).map_err(|(error, _)| error)?;
-            }
-            offsets.insert(message.partition(), message.offset() + 1);
-        }
+        send(&producer, role, &batch)?;
         producer.flush(PATIENCE)?;
         fates.at(At::SendOffsets);
         fates.at(At::Commit);
@@ -70,11 +57,7 @@ pub fn run(role: &CopyRole, transactional: bool) -> Result<()> {
             producer.commit_transaction(PATIENCE)?;
         }
         fates.at(At::Committed);
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&role.from, partition, Offset::Offset(offset))?;
-        }
-        if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        if let Err(error) = consumer.commit(&offsets_behind(role, &batch)?, CommitMode::Sync) {
             println!("refused {error}");
         }
     }

@@ -1,19 +1,18 @@
 //! A copier by librdkafka alone, with the offsets in its transactions as they should be, which only presumes what became of a
 //! commit that was not answered. It has all partitions, so that no rebalance helps it out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::OwnedMessage;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use turnstile_integration_tests::copies::{At, CopyRole, f};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use turnstile_integration_tests::copies::{At, CopyRole};
 
-use crate::{Fates, number};
+use crate::Fates;
+use crate::plain::{fetch, offsets_behind, send};
 
 /// How long it waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,26 +33,11 @@ pub fn run(role: &CopyRole, committed: bool) -> Result<()> {
     let asked = ends.clone();
     let fates = Fates::new(role, move || asked.store(true, Ordering::SeqCst));
     while !ends.load(Ordering::SeqCst) {
-        let mut batch: Vec<OwnedMessage> = Vec::new();
-        let began = Instant::now();
-        while began.elapsed() < role.every && batch.len() < role.records {
-            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(5)) {
-                batch.push(message.detach());
-            }
-        }
-        let ends: BTreeMap<_, _> = batch.iter().map(|record| (record.partition(), record.offset() + 1)).collect();
-        let mut offsets = TopicPartitionList::new();
-        for (partition, offset) in ends {
-            offsets.add_partition_offset(&role.from, partition, Offset::Offset(offset))?;
-        }
+        let batch = fetch(&consumer, role);
+        let offsets = offsets_behind(role, &batch)?;
         while !batch.is_empty() {
             producer.begin_transaction()?;
-            for message in &batch {
-                for value in number(message.payload()).map(f).unwrap_or_default() {
-                    let record = BaseRecord::to(&role.to).key(message.key().unwrap_or_default()).payload(&value);
-                    producer.send(record).map_err(|(error, _)| error)?;
-                }
-            }
+            send(&producer, role, &batch)?;
             producer.flush(PATIENCE * 5)?;
             producer.send_offsets_to_transaction(&offsets, &group, PATIENCE * 5)?;
             fates.at(At::Commit);

@@ -10,7 +10,7 @@ use turnstile_testkit::history::{Fault as Harm, What};
 use turnstile_testkit::kafka::KafkaProxy;
 use turnstile_testkit::proxy::Direction;
 
-use super::{Delivered, Observer, Pace, Producer, Scene, Trial};
+use super::{Delivered, Observer, PATIENCE, Pace, Producer, Scene, Trial};
 use crate::lab::crew::Worker;
 use crate::lab::soak::{Fault, Faults, Ills, Round, Step};
 
@@ -56,6 +56,47 @@ impl Patient {
             patient.join().await?;
         }
         Ok(patient)
+    }
+
+    /// All that comes over it, and then the calm, until all is committed or will not be any more. Each process works by its
+    /// `order`, also one that takes another's place; `stand` asks where it stands. What was produced, whether all of it is
+    /// committed, and the faults.
+    pub async fn endure<O: Serialize>(
+        &mut self,
+        round: &Round<'_>,
+        strategy: &str,
+        order: impl Fn(u32) -> O,
+        stand: &O,
+    ) -> Result<(Delivered, bool, Faults)> {
+        let mut faults = round.begin(strategy, &ILLS).await;
+        for worker in &mut self.workers {
+            let order = order(worker.number());
+            worker.ask::<()>(&order).await?;
+        }
+        while let Some(step) = faults.next().await {
+            if let Some(new) = self.suffer(&mut faults, &step).await? {
+                let order = order(new.number());
+                new.ask::<()>(&order).await?;
+            }
+            self.replace(&order, stand).await?;
+        }
+        round.calm().await;
+        let (produced, until) = (self.produced()?, Instant::now() + PATIENCE);
+        loop {
+            self.replace(&order, stand).await?;
+            if let Some(settled) = self.settled(&produced, until).await {
+                return Ok((produced, settled, faults));
+            }
+        }
+    }
+
+    /// Whoever has ended by itself.
+    async fn replace<O: Serialize>(&mut self, order: &impl Fn(u32) -> O, stand: &O) -> Result<()> {
+        while let Some(new) = self.ended(stand).await? {
+            let order = order(new.number());
+            new.ask::<()>(&order).await?;
+        }
+        Ok(())
     }
 
     async fn join(&mut self) -> Result<&mut Worker> {
@@ -110,7 +151,7 @@ impl Patient {
 
     /// Whoever has ended by itself is replaced, as its supervisor would: with no broker to be had it may not even begin. It
     /// is asked where it stands by `order`.
-    pub async fn ended(&mut self, order: &impl Serialize) -> Result<Option<&mut Worker>> {
+    async fn ended(&mut self, order: &impl Serialize) -> Result<Option<&mut Worker>> {
         for nth in 0..self.workers.len() {
             if let Err(error) = self.workers[nth].ask::<serde_json::Value>(order).await {
                 let mut ended = self.workers.swap_remove(nth);
@@ -124,14 +165,14 @@ impl Patient {
     }
 
     /// Ends to produce, and says what has arrived.
-    pub fn produced(&mut self) -> Result<Delivered> {
+    fn produced(&mut self) -> Result<Delivered> {
         let produced = self.producer.take().context("nothing was produced")?.end()?;
         ensure!(produced.records > 0, "nothing has arrived");
         Ok(produced)
     }
 
     /// Whether all is committed, or will not be any more by all that can be said.
-    pub async fn settled(&self, produced: &Delivered, until: Instant) -> Option<bool> {
+    async fn settled(&self, produced: &Delivered, until: Instant) -> Option<bool> {
         let reached = self.observer.reached(&produced.ends);
         sleep(Duration::from_millis(50)).await;
         (reached || Instant::now() > until).then_some(reached)

@@ -1,7 +1,5 @@
 //! Random faults over the members of a group, with lanes or without.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use turnstile_testkit::history::{Order as Judged, Rule, check};
 
@@ -9,7 +7,7 @@ use super::killed::{FAULTS, claim};
 use super::orders::{Join, Lanes, Left, Order};
 use super::{PARTITIONS, join, planted};
 use crate::lab::findings::Check;
-use crate::lab::kafka::soak::{ILLS, Patient, SESSION, trial};
+use crate::lab::kafka::soak::{Patient, SESSION, trial};
 use crate::lab::kafka::{PATIENCE, Pace};
 use crate::lab::soak::{Round, Soaked};
 use crate::lab::words::count;
@@ -27,26 +25,7 @@ pub async fn run(round: &Round<'_>, strategy: &'static str, lanes: Option<Lanes>
     let mut patient = Patient::start(round, &trial, scene, Some(PACE)).await?;
     let order =
         |number| Order::Join(Join { who: super::name(number), session_ms, lanes: lanes.clone(), ..first.clone() });
-    let mut faults = round.begin(strategy, &ILLS).await;
-    for worker in &mut patient.workers {
-        let order = order(worker.number());
-        worker.ask::<()>(&order).await?;
-    }
-    while let Some(step) = faults.next().await {
-        if let Some(new) = patient.suffer(&mut faults, &step).await? {
-            let order = order(new.number());
-            new.ask::<()>(&order).await?;
-        }
-        replace(&mut patient, &order).await?;
-    }
-    round.calm().await;
-    let (produced, until) = (patient.produced()?, Instant::now() + PATIENCE);
-    let settled = loop {
-        replace(&mut patient, &order).await?;
-        if let Some(settled) = patient.settled(&produced, until).await {
-            break settled;
-        }
-    };
+    let (_, settled, faults) = patient.endure(round, strategy, order, &Order::Stand).await?;
     for worker in &mut patient.workers {
         worker.tell(&Order::Leave).await?;
         worker.hear::<Left>(PATIENCE).await?;
@@ -65,13 +44,4 @@ pub async fn run(round: &Round<'_>, strategy: &'static str, lanes: Option<Lanes>
         claim(&verdict, "no history breaks a rule of groups", &rules, observed),
     ];
     round.judged(strategy, (verdict.done, faults), checks, events.iter().map(|event| format!("{event:?}")))
-}
-
-/// Whoever has ended by itself.
-async fn replace(patient: &mut Patient, order: &impl Fn(u32) -> Order) -> Result<()> {
-    while let Some(new) = patient.ended(&Order::Stand).await? {
-        let order = order(new.number());
-        new.ask::<()>(&order).await?;
-    }
-    Ok(())
 }

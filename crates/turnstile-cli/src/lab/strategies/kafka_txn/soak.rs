@@ -1,7 +1,5 @@
 //! Random faults over copiers; what is read as committed at the end is to be f of the input all the same.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use kafka_txn::Isolation;
 
@@ -9,7 +7,7 @@ use super::checks::{Judged, judge, read};
 use super::{Guards, Job, Order, Standing, scene};
 use crate::lab::breaks::Break;
 use crate::lab::findings::Check;
-use crate::lab::kafka::soak::{ILLS, Patient, SESSION, trial};
+use crate::lab::kafka::soak::{Patient, SESSION, trial};
 use crate::lab::kafka::{PATIENCE, Pace};
 use crate::lab::soak::{Round, Soaked};
 use crate::lab::words::count;
@@ -24,27 +22,10 @@ pub async fn run(round: &Round<'_>) -> Result<Soaked> {
         (_, true) => Guards::NoOrder,
         _ => Guards::All,
     };
-    let order = Order::Copy(Job { session: SESSION, guards, ..job.clone() });
+    let order = |_| Order::Copy(Job { session: SESSION, guards, ..job.clone() });
     let straight = scene.brokers.clone();
     let mut patient = Patient::start(round, &trial, scene, Some(PACE)).await?;
-    let mut faults = round.begin("kafka-txn", &ILLS).await;
-    for worker in &mut patient.workers {
-        worker.ask::<()>(&order).await?;
-    }
-    while let Some(step) = faults.next().await {
-        if let Some(new) = patient.suffer(&mut faults, &step).await? {
-            new.ask::<()>(&order).await?;
-        }
-        replace(&mut patient, &order).await?;
-    }
-    round.calm().await;
-    let (produced, until) = (patient.produced()?, Instant::now() + PATIENCE);
-    let settled = loop {
-        replace(&mut patient, &order).await?;
-        if let Some(settled) = patient.settled(&produced, until).await {
-            break settled;
-        }
-    };
+    let (produced, settled, faults) = patient.endure(round, "kafka-txn", order, &Order::Stand).await?;
     for worker in &mut patient.workers {
         worker.tell(&Order::Leave).await?;
         worker.hear::<Standing>(PATIENCE).await.context("a copier does not leave")?;
@@ -71,12 +52,4 @@ pub async fn run(round: &Round<'_>) -> Result<Soaked> {
         ),
     ];
     round.judged("kafka-txn", (right, faults), checks, seen.iter().map(|record| format!("{record:?}")))
-}
-
-/// Whoever has ended by itself.
-async fn replace(patient: &mut Patient, order: &Order) -> Result<()> {
-    while let Some(new) = patient.ended(&Order::Stand).await? {
-        new.ask::<()>(order).await?;
-    }
-    Ok(())
 }

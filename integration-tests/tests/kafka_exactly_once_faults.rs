@@ -132,6 +132,42 @@ async fn when_connections_are_cut_again_and_again() {
     exact(&copies, "cut").await.unwrap();
 }
 
+/// A copier whose transactions stand still loses its partitions and gets them back. What it has done by then is of both times,
+/// and the part that is not its own any more does not hold up the rest.
+async fn lost_and_back(kind: CopyKind) {
+    let kafka = kafka::shared().await.unwrap();
+    let proxy = kafka.proxy().await.unwrap();
+    let mut copies = Copies::new(COPIER, &kafka, 2).await.unwrap();
+    copies.role.kind = kind;
+    let first = copies.copier(|role| {
+        role.brokers = proxy.brokers();
+        role.fate = Some((Fate::Wait, At::Begin, 1));
+    });
+    let mut first = first.unwrap();
+    first.line_with("at Begin").await.unwrap();
+    copies.produce(20).await.unwrap();
+    first.line_with("Working 2, 20 in hand").await.unwrap();
+    proxy.refuse();
+    proxy.cut();
+    let second = copies.copier(|_| {}).unwrap();
+    copies.until_all_committed().await;
+    proxy.pass();
+    first.line_with("Working 1, 0 in hand").await.unwrap();
+    ended(second).await.unwrap();
+    first.line_with("Working 2, 0 in hand").await.unwrap();
+    copies.produce(20).await.unwrap();
+    first.line_with("Working 2, 20 in hand").await.unwrap();
+    first.say("go").await.unwrap();
+    copies.until_all_committed().await;
+    ended(first).await.unwrap();
+    exact(&copies, &format!("{kind:?}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn when_partitions_are_lost_and_come_back_while_records_wait_for_a_transaction() {
+    tokio::join!(lost_and_back(KINDS[0]), lost_and_back(KINDS[1]));
+}
+
 #[tokio::test]
 async fn when_the_broker_is_killed_and_comes_back() {
     let mut server = Kafka::start().await.unwrap();

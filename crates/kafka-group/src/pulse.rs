@@ -64,9 +64,13 @@ impl Pulse {
         self.cut_off.swap(is, Ordering::AcqRel) != is
     }
 
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
+    }
+
     /// Whether there was a sign lately, and the group is not out of reach.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.was_awake() && !self.cut_off.load(Ordering::Acquire)
+        self.was_awake() && !self.is_cut_off()
     }
 
     fn was_awake(&self) -> bool {

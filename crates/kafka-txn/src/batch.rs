@@ -66,21 +66,14 @@ impl Batch {
         self.items.push(Item { slot, record, outputs, refused: 0, _running: running });
     }
 
-    /// Forgets what belongs to slots that are ours no more; whether there was any.
-    pub fn forget_closed(&mut self) -> bool {
+    /// Forgets what belongs to slots that are ours no more.
+    pub fn forget_closed(&mut self) {
         let open: Vec<_> = self.slots.iter().map(|slot| slot.commit_point().is_some()).collect();
-        if open.iter().all(|open| *open) {
-            return false;
+        if open.contains(&false) {
+            // The slots' places stay, so that items still find theirs.
+            self.items.retain(|item| open[item.slot]);
+            self.counted = self.items.iter().map(|item| item.outputs.len()).sum();
         }
-        self.items.retain(|item| open[item.slot]);
-        self.counted = self.items.iter().map(|item| item.outputs.len()).sum();
-        // Their places stay, so that items still find theirs.
-        true
-    }
-
-    /// Whether one of its slots is ours no more.
-    pub fn has_closed(&self) -> bool {
-        self.slots.iter().any(|slot| slot.commit_point().is_none())
     }
 
     /// Whether there is nothing to commit in it.
@@ -107,16 +100,23 @@ impl Batch {
         alone
     }
 
-    /// What to commit of each slot when all its items are done.
-    pub fn commits(&self, limit: usize) -> Vec<(Arc<Slot>, Commit)> {
-        let of_slot = |(index, slot): (usize, &Arc<Slot>)| {
-            let mut tracker = slot.offsets(Clone::clone)?;
-            for item in self.items.iter().filter(|item| item.slot == index) {
+    /// What to commit of each slot when all its items are done; `None` if it has items of a slot that is ours no more.
+    pub fn commits(&self, limit: usize) -> Option<Vec<(Arc<Slot>, Commit)>> {
+        let mut commits = Vec::with_capacity(self.slots.len());
+        for (index, slot) in self.slots.iter().enumerate() {
+            let mut items = self.items.iter().filter(|item| item.slot == index).peekable();
+            let Some(mut tracker) = slot.offsets(Clone::clone) else {
+                if items.peek().is_some() {
+                    return None;
+                }
+                continue;
+            };
+            for item in items {
                 let _ = tracker.complete(item.record.offset(), slot.epoch());
             }
-            Some((slot.clone(), Commit::of(&tracker, limit)))
-        };
-        self.slots.iter().enumerate().filter_map(of_slot).collect()
+            commits.push((slot.clone(), Commit::of(&tracker, limit)));
+        }
+        Some(commits)
     }
 
     /// The transaction is committed: all of it is done.

@@ -49,7 +49,7 @@ fn settle(shared: &Shared, producer: &mut Producer, batch: Batch) -> Result<(), 
         shared.broken(Some(batch));
         return Ok(());
     }
-    let troubled = Shared::trouble(&batch, "its transaction is being committed, and the brokers have not answered yet");
+    let troubled = shared.trouble("its transaction is being committed, and the brokers have not answered yet");
     let end = finish(shared, producer, &batch)?;
     drop(troubled);
     match end {
@@ -80,11 +80,12 @@ fn finish(shared: &Shared, producer: &mut Producer, batch: &Batch) -> Result<End
     let wanted = || shared.is_open();
     let again = |producer: &mut Producer| abort(shared, producer).map(|()| End::Again);
     let metadata = shared.control().and_then(kafka_group::Control::group_metadata_blocking);
-    let Some(metadata) = metadata.filter(|_| !batch.has_closed()) else {
+    let known = metadata.and_then(|metadata| Some((metadata, batch.commits(shared.metadata_limit)?)));
+    let Some((metadata, commits)) = known else {
+        tracing::debug!("the membership is in doubt; a transaction is aborted");
         shared.pause(PAUSE);
         return again(producer);
     };
-    let commits = batch.commits(shared.metadata_limit);
     let mut offsets = TopicPartitionList::new();
     for (slot, commit) in &commits {
         let mut of_it = offsets.add_partition(slot.topic(), slot.partition());

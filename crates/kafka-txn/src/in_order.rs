@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kafka_group::{Control, Epoch, Records, Scheduler, Settled, Slot};
+use kafka_group::{Control, Epoch, Records, Scheduler, Settled, Slot, StallReason};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::outputs::Outputs;
@@ -46,6 +46,10 @@ impl<T: Transform> Scheduler for InOrder<T> {
 
     fn draining(&mut self, _: &Arc<Slot>) {
         self.work.shared.hurry();
+    }
+
+    fn holds_up(&mut self, slot: &Arc<Slot>, offset: i64) -> Option<StallReason> {
+        slot.trouble(offset).map(StallReason::Trouble).or_else(|| self.work.shared.holds_up(offset))
     }
 
     fn closed(&mut self, slot: &Arc<Slot>) {

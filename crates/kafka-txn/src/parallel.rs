@@ -70,7 +70,7 @@ impl<T: Transform> Scheduler for Parallel<T> {
 
     fn holds_up(&mut self, slot: &Arc<Slot>, offset: i64) -> Option<StallReason> {
         // Once it is done, it is no lane's any more.
-        slot.trouble(offset).map(StallReason::Trouble).or_else(|| self.lanes.holds_up(slot, offset))
+        self.lanes.holds_up(slot, offset).or_else(|| self.shared().holds_up(offset))
     }
 
     fn closed(&mut self, slot: &Arc<Slot>) {

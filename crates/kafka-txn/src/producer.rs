@@ -1,6 +1,7 @@
 //! A transactional producer of librdkafka, and how its calls are made: again where that helps, and never on a thread of
 //! tokio's or on the one that polls, since each may block.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PROPAGATION: Duration = Duration::from_secs(5);
 /// How often a producer may fail in a row before its run gives up.
 const REBUILDS: u32 = 10;
+/// After how long a client that has not found its coordinator is made anew, at first and at last: when all connections break at
+/// once, librdkafka can wait for one that is never made again.
+const RENEW: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
 
 /// How a producer is made.
 #[derive(Clone)]
@@ -176,6 +180,7 @@ impl Producer {
     }
 
     fn init(&mut self, until: Option<Instant>, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
+        let (mut made, mut patience) = (Instant::now(), *RENEW.start());
         loop {
             if !wanted() {
                 return Ok(false);
@@ -185,6 +190,7 @@ impl Producer {
                 return Ok(true);
             };
             self.client.poll(Duration::ZERO);
+            tracing::debug!(error = %source, id = &*self.id, "the transactional producer waits for its coordinator");
             match verdict::of(&source) {
                 Verdict::Denied => return Err(self.denied(source)),
                 Verdict::Unsupported => return Err(TransactionError::Unsupported { source }),
@@ -198,6 +204,11 @@ impl Producer {
             }
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(TransactionError::Unavailable { limit: self.plan.connect_timeout, source });
+            }
+            if made.elapsed() > patience {
+                tracing::info!(error = %source, id = &*self.id, "no transaction coordinator yet; its client is made anew");
+                self.client = create(&self.plan, &self.id)?;
+                (made, patience) = (Instant::now(), (patience * 2).min(*RENEW.end()));
             }
             std::thread::sleep(PAUSE);
         }
@@ -223,7 +234,8 @@ impl Producer {
         }
     }
 
-    /// Waits until all that was sent has arrived, or one has not: then it says which. Other failures show in the next call.
+    /// Waits until all that was sent has arrived, or one has not: then it says which, and none in particular when the
+    /// transaction's time is over. Other failures show in the next call.
     pub fn flush(&self, wanted: Wanted<'_>) -> Result<(), Vec<(usize, KafkaError)>> {
         let reports = self.client.context();
         let began = Instant::now();
@@ -234,7 +246,8 @@ impl Producer {
                 return Err(std::mem::take(&mut reports.failed.lock()));
             }
             match flushed {
-                Err(KafkaError::Flush(Code::OperationTimedOut)) if wanted() => {}
+                Err(KafkaError::Flush(Code::OperationTimedOut)) if wanted() && !self.is_late() => {}
+                Err(KafkaError::Flush(Code::OperationTimedOut)) => return Err(Vec::new()),
                 _ => return Ok(()),
             }
             if self.client.client().fatal_error().is_some() {
@@ -249,11 +262,11 @@ impl Producer {
         group: &ConsumerGroupMetadata,
         wanted: Wanted<'_>,
     ) -> Result<(), Failed> {
-        self.call(wanted, |client| client.send_offsets_to_transaction(offsets, group, CALL))
+        self.call(&|| wanted() && !self.is_late(), |client| client.send_offsets_to_transaction(offsets, group, CALL))
     }
 
     pub fn commit(&mut self, wanted: Wanted<'_>) -> Result<(), Failed> {
-        self.call(wanted, |client| client.commit_transaction(CALL))?;
+        self.call(&|| wanted() && !self.is_late(), |client| client.commit_transaction(CALL))?;
         (self.failures, self.since) = (0, Instant::now());
         Ok(())
     }
@@ -286,6 +299,11 @@ impl Producer {
             }
             Err(Failed::Over(error)) => Err(error),
         }
+    }
+
+    /// Whether the brokers have aborted the transaction by now: nothing of it is worth waiting for.
+    fn is_late(&self) -> bool {
+        self.since.elapsed() > self.plan.timeout
     }
 
     /// The last complaint of the client.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use kafka_group::{Control, Record, Running, Seat, Slot, Trouble};
+use kafka_group::{Control, Record, Running, Seat, Slot, StallReason, Trouble};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     control: std::sync::OnceLock<Control>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Why nothing is committed.
+    troubles: Mutex<Vec<Arc<str>>>,
     /// Bytes of outputs that wait, and who waits for them to become less.
     waiting: AtomicUsize,
     room: Notify,
@@ -100,6 +102,7 @@ impl Shared {
             control: std::sync::OnceLock::new(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            troubles: Mutex::default(),
             waiting: AtomicUsize::new(0),
             room: Notify::new(),
             counts: Counts::default(),
@@ -171,6 +174,12 @@ impl Shared {
     pub fn hurry(&self) {
         let _state = self.state.lock();
         self.changed.notify_all();
+    }
+
+    /// What keeps this offset from being committed, if it is done.
+    pub fn holds_up(&self, offset: i64) -> Option<StallReason> {
+        let error = self.troubles.lock().last()?.clone();
+        Some(StallReason::Trouble(Trouble::Transaction { offset, error }))
     }
 
     /// Nothing more is to be committed.
@@ -272,15 +281,11 @@ impl Shared {
         self.state.lock().broken
     }
 
-    /// Says what keeps these records from being committed, until what this returns is dropped.
-    pub fn trouble(batch: &Batch, what: &str) -> Troubled {
-        let what: Arc<str> = what.into();
-        let of = |slot: &Arc<Slot>| {
-            let offset = slot.commit_point()?;
-            slot.set_trouble(offset, Some(Trouble::Transaction { offset, error: what.clone() }));
-            Some((slot.clone(), offset))
-        };
-        Troubled(batch.slots.iter().filter_map(of).collect())
+    /// Says what keeps records from being committed, until what this returns is dropped.
+    pub fn trouble(&self, what: impl Into<Arc<str>>) -> Troubled<'_> {
+        let what = what.into();
+        self.troubles.lock().push(what.clone());
+        Troubled { shared: self, what }
     }
 
     /// Waits for so long, or until the end.
@@ -291,14 +296,15 @@ impl Shared {
     }
 }
 
-/// Slots that are held up.
-pub(crate) struct Troubled(Vec<(Arc<Slot>, i64)>);
+/// While this is there, what is done waits, for this reason.
+pub(crate) struct Troubled<'a> {
+    shared: &'a Shared,
+    what: Arc<str>,
+}
 
-impl Drop for Troubled {
+impl Drop for Troubled<'_> {
     fn drop(&mut self) {
-        for (slot, offset) in &self.0 {
-            slot.set_trouble(*offset, None);
-        }
+        self.shared.troubles.lock().retain(|one| !Arc::ptr_eq(one, &self.what));
     }
 }
 

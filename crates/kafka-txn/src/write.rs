@@ -3,6 +3,7 @@
 //! What goes wrong here has committed nothing, and the outputs are still at hand: the transaction is aborted, and written
 //! again. An output that is refused takes only its own record along, which is set aside in a transaction of its own.
 
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -61,20 +62,22 @@ fn settle(shared: &Shared, producer: &mut Producer, mut batch: Batch) -> Result<
                 return Err(error.into());
             }
             Written::Failed(Failed::Rebuild(error)) => {
-                say(&mut troubled, &batch, &error.to_string());
+                say(&mut troubled, shared, error.to_string());
                 producer.rebuild(error, &wanted)?;
                 false
             }
             Written::Failed(Failed::Abort(error)) => {
                 tracing::warn!(%error, "a transaction is aborted, and written again");
-                say(&mut troubled, &batch, &error.to_string());
+                say(&mut troubled, shared, error.to_string());
                 abort(shared, producer)?;
                 true
             }
             Written::Undelivered(failed) => {
+                // At once: an abort, too, is over only when the outputs' partitions have taken it.
                 if let Some((index, error)) = failed.iter().find(|(_, error)| verdict::blame(error) == Blame::Brokers) {
-                    // At once: an abort, too, is over only when the outputs' partitions have taken it.
-                    say(&mut troubled, &batch, &not_taken(producer, batch.outputs.topic_of(*index), error));
+                    say(&mut troubled, shared, not_taken(producer, batch.outputs.topic_of(*index), error));
+                } else if failed.is_empty() {
+                    say(&mut troubled, shared, "its outputs have not arrived within the transaction's time limit");
                 }
                 abort(shared, producer)?;
                 judge(shared, producer, &mut batch, failed)?
@@ -87,9 +90,9 @@ fn settle(shared: &Shared, producer: &mut Producer, mut batch: Batch) -> Result<
 }
 
 /// Says what the trouble is, in place of what it was.
-fn say(troubled: &mut Option<Troubled>, batch: &Batch, what: &str) {
+fn say<'a>(troubled: &mut Option<Troubled<'a>>, shared: &'a Shared, what: impl Into<Arc<str>>) {
     drop(troubled.take());
-    *troubled = Some(Shared::trouble(batch, what));
+    *troubled = Some(shared.trouble(what));
 }
 
 /// What to look at where outputs do not arrive.

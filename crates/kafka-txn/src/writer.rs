@@ -183,8 +183,8 @@ fn attempt(producer: &mut Producer, outputs: &Outputs, wanted: Wanted<'_>) -> Re
         let culprit = failed.iter().position(|(_, error)| verdict::blame(error) != Blame::Nobody).unwrap_or_default();
         failed.into_iter().nth(culprit)
     };
-    match producer.flush(wanted).map_err(first) {
-        Err(Some((index, error))) => Err(Undelivered::Output(index, error)),
-        _ => Ok(()),
-    }
+    producer.flush(wanted).map_err(|failed| match first(failed) {
+        Some((index, error)) => Undelivered::Output(index, error),
+        None => Undelivered::Failed(Failed::Rebuild(KafkaError::Flush(Code::OperationTimedOut))),
+    })
 }

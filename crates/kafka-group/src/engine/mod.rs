@@ -31,6 +31,7 @@ use tokio::sync::watch::Sender;
 use turnstile_core::{Backoff, Report, Shutdown};
 
 use self::context::Context;
+use self::watch::Heard;
 use crate::builder::Settings;
 use crate::error::RunError;
 use crate::metric;
@@ -83,6 +84,7 @@ struct State {
     watched: Instant,
     /// When the group's coordinator was last in reach.
     reached: Instant,
+    heard: Heard,
     topics: topics::Look,
 }
 
@@ -158,6 +160,7 @@ impl Engine {
             report: Report::default(),
             watched: Instant::now(),
             reached: Instant::now(),
+            heard: Heard::Nothing,
             topics: topics::Look::default(),
         };
         Arc::new(Self {

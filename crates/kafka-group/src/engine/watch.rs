@@ -19,8 +19,10 @@ const EVERY: Duration = Duration::from_millis(250);
 const CUT_OFF: Duration = Duration::from_millis(2500);
 /// What librdkafka calls its connection to the group's coordinator.
 const COORDINATOR: &str = "GroupCoordinator";
-/// After a connection is made again, the answer to a heartbeat comes first: it may be that the session is over.
+/// After so many microseconds a connection is not just being made.
 const SETTLED: i64 = 500_000;
+/// And after so many it is the one that the statistics before these spoke of.
+const THE_SAME: i64 = 1_200_000;
 
 /// What is read of librdkafka's statistics.
 #[derive(Deserialize)]
@@ -40,12 +42,24 @@ struct Broker {
     /// Since when, in microseconds.
     #[serde(default)]
     stateage: i64,
+    /// How many answers have come.
+    #[serde(default)]
+    rx: u64,
 }
 
 #[derive(Deserialize)]
 struct Topic {
     #[serde(default)]
     partitions: HashMap<i32, Ends>,
+}
+
+/// What has come from a coordinator that was out of reach, since it is connected again.
+#[derive(Clone, Copy)]
+pub(super) enum Heard {
+    Nothing,
+    /// Nothing since there were so many answers.
+    Before(u64),
+    Answer,
 }
 
 /// The end of a partition, for those who read everything and for those who read what is committed.
@@ -96,8 +110,7 @@ impl Engine {
         if statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP") {
             state.trouble = None;
         }
-        let coordinator = statistics.brokers.get(COORDINATOR);
-        if coordinator.is_none_or(|broker| broker.state == "UP" && broker.stateage >= SETTLED) {
+        if statistics.brokers.get(COORDINATOR).is_none_or(|coordinator| self.is_in_reach(&mut state, coordinator)) {
             self.in_reach(&mut state);
         }
         let without = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.assignment_size == 0);
@@ -115,9 +128,31 @@ impl Engine {
         self.tell(&mut state);
     }
 
+    /// Whether its connection stands. After it was out of reach for long, it also has to have answered on this connection, and
+    /// time enough to have passed to act upon the answer: that the session is over, perhaps.
+    fn is_in_reach(&self, state: &mut State, coordinator: &Broker) -> bool {
+        let is_up = coordinator.state == "UP";
+        if !self.pulse.is_cut_off() {
+            return is_up && coordinator.stateage >= SETTLED;
+        }
+        if !is_up || coordinator.stateage < THE_SAME {
+            state.heard = Heard::Nothing;
+            return false;
+        }
+        let answers = coordinator.rx;
+        match state.heard {
+            Heard::Nothing => state.heard = Heard::Before(answers),
+            Heard::Before(before) if answers > before => state.heard = Heard::Answer,
+            Heard::Before(_) => {}
+            Heard::Answer => return true,
+        }
+        false
+    }
+
     /// The group's coordinator was heard of just now.
     pub(super) fn in_reach(&self, state: &mut State) {
         state.reached = Instant::now();
+        state.heard = Heard::Nothing;
         if self.pulse.cut_off(false) {
             tracing::info!("the group's coordinator is in reach again");
         }

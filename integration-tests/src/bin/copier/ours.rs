@@ -82,7 +82,8 @@ pub async fn run(role: CopyRole) -> Result<()> {
     tokio::spawn(async move {
         while status.changed().await.is_ok() {
             let status = status.borrow_and_update().clone();
-            println!("{:?} {}", status.membership, status.partitions.len());
+            let in_hand: u64 = status.partitions.iter().map(|one| one.in_hand.records).sum();
+            println!("{:?} {}, {in_hand} in hand", status.membership, status.partitions.len());
         }
     });
     match member.run(shutdown).await {

@@ -34,7 +34,7 @@ pub struct Patient {
     producer: Option<Producer>,
     proxy: KafkaProxy,
     born: u32,
-    /// Of the last that ended by itself.
+    /// Of the last that ended by itself; and, if not all was committed in the end, of all.
     pub last_words: String,
 }
 
@@ -85,6 +85,9 @@ impl Patient {
         loop {
             self.replace(&order, stand).await?;
             if let Some(settled) = self.settled(&produced, until).await {
+                if !settled {
+                    self.last_words = self.standings(stand).await;
+                }
                 return Ok((produced, settled, faults));
             }
         }
@@ -97,6 +100,17 @@ impl Patient {
             new.ask::<()>(&order).await?;
         }
         Ok(())
+    }
+
+    /// What everyone says of where it stands, and what the last that ended by itself said.
+    async fn standings(&mut self, stand: &impl Serialize) -> String {
+        let mut told = std::mem::take(&mut self.last_words);
+        for worker in &mut self.workers {
+            let stands = worker.ask::<serde_json::Value>(stand).await;
+            let stands = stands.map_or_else(|error| format!("{error:#}"), |stands| stands.to_string());
+            told += &format!("; {}: {stands}", name(worker.number()));
+        }
+        told
     }
 
     async fn join(&mut self) -> Result<&mut Worker> {

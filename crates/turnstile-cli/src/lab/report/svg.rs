@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 /// A mark's and a letter's sizes, in pixels.
 pub const LINE: f64 = 14.0;
-/// What a letter takes of the width of the narrowest plot, which has some 250 pixels.
-const LETTER: f64 = 6.3 / 250.0;
+/// What a letter takes of the width of the narrowest plot, which has some 200 pixels on a phone.
+const LETTER: f64 = 7.0 / 200.0;
 
 /// A plot in the making.
 pub struct Plot {

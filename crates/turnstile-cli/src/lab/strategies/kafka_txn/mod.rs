@@ -63,13 +63,15 @@ enum Guards {
 }
 
 /// Where a worker stands, by the lab's clock.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Standing {
     partitions: usize,
     handled: u64,
     /// When the first was handled, and when the last transaction was committed.
     first: u64,
     last: u64,
+    /// Why partitions make no progress, as far as it knows.
+    stalls: Vec<String>,
 }
 
 /// The strategy.

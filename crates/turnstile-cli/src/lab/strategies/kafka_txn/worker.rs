@@ -103,8 +103,12 @@ impl Copier {
 
     fn stand(&self) -> Standing {
         let Tally { handled, first, last, .. } = &*self.tally;
-        let partitions = self.status.borrow().partitions.len();
-        Standing { partitions, handled: handled.load(SeqCst), first: first.load(SeqCst), last: last.load(SeqCst) }
+        let status = self.status.borrow();
+        let (handled, first, last) = (handled.load(SeqCst), first.load(SeqCst), last.load(SeqCst));
+        let stalls = status.partitions.iter().filter_map(|one| {
+            one.stall.as_ref().map(|stall| format!("{}: for {:?}, {}", one.partition, stall.since, stall.reason))
+        });
+        Standing { partitions: status.partitions.len(), handled, first, last, stalls: stalls.collect() }
     }
 
     async fn leave(self) -> Result<Standing> {

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use kafka_offsets::{Completions, metadata};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use redis_lock::{Client, Lock, RedisLocks};
@@ -213,4 +217,42 @@ fn without_a_terminal_or_a_server_it_says_what_to_do() {
     let (code, out, _) = told(turnstile(&["top", "--once"], Some("redis://127.0.0.1:1"), None));
     assert_eq!(code, 69);
     assert!(out.contains("redis 127.0.0.1:1 FAILS"), "{out}");
+}
+
+/// A pseudo-terminal of 30 rows, and all that was written to it.
+fn terminal() -> Result<(File, OwnedFd, Arc<Mutex<String>>)> {
+    let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master, slave } = openpty(&size, None)?;
+    let (master, shown) = (File::from(master), Arc::new(Mutex::new(String::new())));
+    let (mut reader, writes) = (master.try_clone()?, shown.clone());
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        // It fails once nobody has the other end any more.
+        while let Ok(read) = reader.read(&mut bytes) {
+            writes.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    });
+    Ok((master, slave, shown))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_it_shows_what_comes_and_gives_the_terminal_back_at_q() -> Result<()> {
+    let server = Redis::start().await?;
+    let locks = RedisLocks::new(Client::connect(server.url()).await?);
+    let _first = locks.lock("nightly")?.acquire().await?;
+    let (mut keyboard, slave, shown) = terminal()?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+    command.args(["top", "--every", "100ms"]).env("TURNSTILE_REDIS_URL", server.url());
+    command.env_remove("TURNSTILE_KAFKA_BROKERS");
+    let mut top = command.stdin(slave.try_clone()?).stdout(slave).spawn()?;
+    drop(command);
+    let shows = |text: &str| shown.lock().unwrap().contains(text);
+    until("a lock is shown", async || shows("nightly")).await;
+    let _second = locks.lock("deploy")?.acquire().await?;
+    until("another is shown", async || shows("deploy")).await;
+    assert!(shows("\x1b[?1049h") && !shows("\x1b[?1049l"), "it has a screen of its own");
+    keyboard.write_all(b"q")?;
+    assert!(top.wait()?.success());
+    until("the screen is given back", async || shows("\x1b[?1049l") && shows("\x1b[?25h")).await;
+    Ok(())
 }

@@ -13,52 +13,72 @@ const STYLE: &str = include_str!("style.css");
 pub fn of(seconds: u64, all: &[Findings]) -> String {
     let held: usize = all.iter().map(Findings::held).sum();
     let claims: usize = all.iter().map(|findings| findings.checks.len()).sum();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let verdict = word(held == claims, &format!("{held} of {claims} claims held"));
+    let intro = format!(
+        "{verdict} of {} strategies on real servers, under contention and faults. {}; {seconds} s for each of the longer phases.",
+        all.len(),
+        here()
+    );
     let sections: String = all.iter().map(section).collect();
+    whole(&format!("Turnstile lab: {held} of {claims} claims held"), &intro, &format!("{}{sections}", table(all)))
+}
+
+/// A page that needs nothing else and asks for nothing.
+pub fn whole(title: &str, intro: &str, main: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
          <meta name=viewport content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
-         <link rel=icon href=\"data:,\">\n<title>Turnstile lab: {held} of {claims} claims held</title>\n\
-         <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Turnstile lab</h1>\n\
-         <p>{verdict} of {strategies} strategies on real servers, under contention and faults. Turnstile {version}, {time}; \
-         {os} on {arch} with {cores} cores, servers and clients together{slow}; {seconds} s for each of the longer phases.</p>\n\
-         </header>\n<main>\n{table}{sections}</main>\n</body>\n</html>\n",
-        strategies = all.len(),
-        version = env!("CARGO_PKG_VERSION"),
-        time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " UTC"),
-        os = std::env::consts::OS,
-        slow = if cfg!(debug_assertions) { ", built without optimisation" } else { "" },
-        arch = std::env::consts::ARCH,
-        table = table(all),
+         <link rel=icon href=\"data:,\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <header>\n<h1>Turnstile lab</h1>\n<p>{intro}</p>\n</header>\n<main>\n{main}</main>\n</body>\n</html>\n"
     )
 }
 
-fn word(held: bool, text: &str) -> String {
+/// What was run, when, and on what.
+pub fn here() -> String {
+    format!(
+        "Turnstile {version}, {time}; {os} on {arch} with {cores} cores, servers and clients together{slow}",
+        version = env!("CARGO_PKG_VERSION"),
+        time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " UTC"),
+        os = std::env::consts::OS,
+        arch = std::env::consts::ARCH,
+        cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        slow = if cfg!(debug_assertions) { ", built without optimisation" } else { "" },
+    )
+}
+
+pub fn word(held: bool, text: &str) -> String {
     format!("<b class={}>{text}</b>", if held { "held" } else { "broken" })
 }
 
 /// A row for each strategy.
 fn table(all: &[Findings]) -> String {
-    let heads = ["strategy", "complexity", "performance", "guarantees", "limits"];
-    let mut text = "<table>\n<thead><tr>".to_owned();
-    text.extend(heads.map(|head| format!("<th scope=col>{head}</th>")));
-    text.push_str("</tr></thead>\n<tbody>\n");
-    for findings in all {
+    let rows = all.iter().map(|findings| {
         let numbers = findings.metrics.columns().into_iter();
         let numbers: Vec<_> = numbers.map(|(head, value)| format!("<span>{} {value}</span>", escape(head))).collect();
         let verdict = word(findings.all_held(), &findings.verdict());
-        let cells = [
+        let name = findings.name;
+        [
+            format!("<a href=\"#{name}\">{name}</a>"),
             escape(findings.about.complexity),
             numbers.join(" · "),
             format!("{verdict}{}", escape(findings.about.guarantees)),
             escape(findings.about.limits),
-        ];
-        let cells = heads[1..].iter().zip(cells).map(|(head, cell)| format!("<td data-head={head}>{cell}</td>"));
-        let name = findings.name;
-        let cells: String = cells.collect();
-        text.push_str(&format!("<tr><th scope=row><a href=\"#{name}\">{name}</a></th>{cells}</tr>\n"));
+        ]
+    });
+    rows_of(["strategy", "complexity", "performance", "guarantees", "limits"], rows)
+}
+
+/// A table of cells that are HTML already; each row has its head first.
+pub fn rows_of<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut text = "<table>\n<thead><tr>".to_owned();
+    text.extend(heads.map(|head| format!("<th scope=col>{head}</th>")));
+    text.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        let mut cells = heads.iter().zip(row);
+        let name = cells.next().map(|(_, name)| name).unwrap_or_default();
+        let cells: String = cells.map(|(head, cell)| format!("<td data-head={head}>{cell}</td>")).collect();
+        text.push_str(&format!("<tr><th scope=row>{name}</th>{cells}</tr>\n"));
     }
     text.push_str("</tbody>\n</table>\n");
     text

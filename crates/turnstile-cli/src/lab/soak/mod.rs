@@ -8,7 +8,7 @@ mod redis;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub use self::redis::{ILLS as REDIS, Patient};
 use super::args::LabArgs;
 use super::findings::Check;
 use super::progress::Progress;
+use super::report;
 use super::strategies::{self, Strategy};
 use super::trial::NoServer;
 use super::words::count;
@@ -224,16 +225,11 @@ pub async fn run(args: &LabArgs, time: Duration) -> Result<ExitCode> {
         let _ = writeln!(std::io::stderr(), "round {}, {told}", soak.rounds);
     }
     if let Some(dir) = &args.report {
-        write(dir, &soak).with_context(|| format!("cannot write the report to {}", dir.display()))?;
+        report::write_soak(dir, &soak).with_context(|| format!("cannot write the report to {}", dir.display()))?;
     }
     let text = if args.json { serde_json::to_string(&soak)? } else { soak.text() };
     let _ = writeln!(std::io::stdout(), "{text}");
     Ok(if soak.again.is_none() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
-}
-
-fn write(dir: &Path, soak: &Soak) -> Result<()> {
-    std::fs::create_dir_all(dir)?;
-    Ok(std::fs::write(dir.join("soak.json"), serde_json::to_string_pretty(soak)?)?)
 }
 
 /// A round, on one line.
@@ -247,7 +243,8 @@ fn told(seed: u64, all: &[Soaked], broker: &BTreeMap<Fault, u64>) -> String {
     format!("seed {seed}: {} operations, {}; {histories}", count(operations), kinds(&faults))
 }
 
-fn kinds(faults: &BTreeMap<Fault, u64>) -> String {
+/// How many faults, and of which kinds.
+pub fn kinds(faults: &BTreeMap<Fault, u64>) -> String {
     let mut text = format!("{} faults", count(faults.values().sum()));
     for (kind, times) in faults.iter().filter(|(_, times)| **times > 0) {
         let kind = serde_json::to_value(kind).unwrap_or_default();

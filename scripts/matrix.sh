@@ -24,7 +24,10 @@ sed -n 's/.*"package_id":"[^"]*\/\(crates\/redis-[a-z-]*\|integration-tests\)#.*
 
 one() { # PROGRAM: all tests on it; those that failed are in $work/failed
     : >"$work/failed"
+    # With TLS built in it asks for a certificate.
+    case $("$1" --port 0 --tls-port 1 2>&1) in *"configure TLS"*) without= ;; *) without=", without TLS, which it lacks" ;; esac
     while read -r folder test; do
+        case $test in */tls-*) [ -z "$without" ] || continue ;; esac
         (cd "$folder" && TURNSTILE_SERVERS=processes TURNSTILE_REDIS_SERVER=$1 "$test" </dev/null) ||
             basename "$test" >>"$work/failed"
     done <"$work/tests"
@@ -40,7 +43,7 @@ for program in $(echo "$programs" | tr , ' '); do
             status=1
             echo "matrix: $version: FAILED: $(paste -sd' ' "$work/failed")" >>"$work/told"
         else
-            echo "matrix: $version: passed, $(wc -l <"$work/tests") test programs" >>"$work/told"
+            echo "matrix: $version: passed, $(wc -l <"$work/tests") test programs$without" >>"$work/told"
         fi
     elif [ "$asked" ]; then
         status=69

@@ -61,8 +61,9 @@ impl Plan {
             .set("linger.ms", "2")
             // What waits here is bounded by the batches.
             .set("queue.buffering.max.messages", "10000000")
-            // Whether a record is too large is for the brokers to say.
-            .set("message.max.bytes", "1000000000")
+            // Whether a record is too large is for the brokers to say; unless it is more than they read at all, by default
+            // (`socket.request.max.bytes`): they would only hang up.
+            .set("message.max.bytes", "100000000")
             // A topic that was made just now is found within this. Both end before the transaction does.
             .set("topic.metadata.propagation.max.ms", (timeout / 4).min(PROPAGATION).as_millis().to_string())
             .set("message.timeout.ms", (timeout * 2 / 3).as_millis().to_string())

@@ -19,7 +19,7 @@ done
 # shellcheck disable=SC2086 # a list
 "$@" $names --no-run --message-format json >"$work/built"
 # Of other crates' tests with the same names nothing is wanted.
-sed -n 's/.*"package_id":"[^"]*\/\(crates\/redis-[a-z-]*\|integration-tests\)#.*"executable":"\([^"]*\)".*/\1 \2/p' \
+sed -n 's/.*"package_id":"[^"]*\/\(crates\/redis-[a-z-]*\|integration-tests\)#.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1 \2/p' \
     "$work/built" >"$work/tests"
 
 one() { # PROGRAM: all tests on it; those that failed are in $work/failed

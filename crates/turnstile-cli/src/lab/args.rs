@@ -38,8 +38,8 @@ pub struct LabArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Write report.json, and report.html with charts, into this folder; with --soak, soak.json and histories that show
-    /// something
+    /// Write report.json, and report.html with charts, into this folder; with --soak, soak.json, soak.html, and histories that
+    /// show something
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
 

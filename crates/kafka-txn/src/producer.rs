@@ -159,16 +159,24 @@ impl Producer {
     /// The same in place of this one, whose transaction is aborted by that, unless it was committed. `false` if it is no longer
     /// wanted.
     pub fn rebuild(&mut self, source: KafkaError, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
-        self.failures += 1;
-        tracing::warn!(error = %source, id = &*self.id, failures = self.failures, "the transactional producer is made anew");
+        // Brokers that do not answer are waited for, however long.
+        if verdict::of(&source) != Verdict::Again {
+            self.failures += 1;
+            if self.failures > REBUILDS {
+                return Err(TransactionError::Hopeless { source });
+            }
+        }
+        self.renew(&source, wanted)
+    }
+
+    fn renew(&mut self, source: &KafkaError, wanted: Wanted<'_>) -> Result<bool, TransactionError> {
+        let (id, failures) = (self.id.clone(), self.failures);
+        tracing::warn!(error = %source, id = &*id, failures, "the transactional producer is made anew");
         metric::of(metric::REBUILT, &self.plan.group).increment(1);
-        if self.failures > REBUILDS {
-            return Err(TransactionError::Hopeless { source });
+        if failures > 1 {
+            std::thread::sleep(PAUSE * (1 << failures));
         }
-        if self.failures > 1 {
-            std::thread::sleep(PAUSE * (1 << self.failures));
-        }
-        self.client = create(&self.plan, &self.id)?;
+        self.client = create(&self.plan, &id)?;
         self.ready = false;
         self.since = Instant::now();
         self.init(None, wanted)
@@ -293,11 +301,8 @@ impl Producer {
                 }
                 Ok(wanted())
             }
-            Err(Failed::Abort(source) | Failed::Rebuild(source)) => {
-                // That is no failure of its own.
-                self.failures = self.failures.saturating_sub(1);
-                self.rebuild(source, wanted)
-            }
+            // That is no failure of its own.
+            Err(Failed::Abort(source) | Failed::Rebuild(source)) => self.renew(&source, wanted),
             Err(Failed::Over(error)) => Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! The lab's page in a real browser: the one in the book, and that each fault of a page is seen. The page of a whole run is
+//! The lab's pages in a real browser: those in the book, and that each fault of a page is seen. The pages of whole runs are
 //! looked at in `lab.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -9,30 +9,33 @@ use std::path::{Path, PathBuf};
 
 use browser::Eye;
 
-fn in_the_book() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/lab-report.html")
+fn in_the_book(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src").join(name)
 }
 
 #[test]
-fn the_report_in_the_book_looks_right_on_a_phone_and_a_screen_in_light_and_dark() {
+fn the_reports_in_the_book_look_right_on_a_phone_and_a_screen_in_light_and_dark() {
     let Some(mut eye) = Eye::open().unwrap() else { return };
-    assert_eq!(eye.look(&in_the_book()).unwrap(), Vec::<String>::new());
+    assert_eq!(eye.look(&in_the_book("lab-report.html")).unwrap(), Vec::<String>::new());
+    assert_eq!(eye.look_at_text(&in_the_book("soak-report.html")).unwrap(), Vec::<String>::new());
     eye.close().unwrap();
 }
 
 #[test]
-fn the_report_in_the_book_is_small_and_names_nothing_of_the_machine_that_it_was_made_on() {
-    let page = std::fs::read_to_string(in_the_book()).unwrap();
-    assert!(page.len() < 500_000, "{}", page.len());
-    for part in ["/tmp", "/root", "/home", "/work", "localhost", "127.0.0.1", "http:", "https:", "src="] {
-        assert!(!page.contains(part), "{part}");
+fn the_reports_in_the_book_are_small_and_name_nothing_of_the_machine_that_they_were_made_on() {
+    for report in ["lab-report.html", "soak-report.html"] {
+        let page = std::fs::read_to_string(in_the_book(report)).unwrap();
+        assert!(page.len() < 500_000, "{}", page.len());
+        for part in ["/tmp", "/root", "/home", "/work", "localhost", "127.0.0.1", "http:", "https:", "src="] {
+            assert!(!page.contains(part), "{part} in {report}");
+        }
     }
 }
 
 #[test]
 fn faults_of_a_page_are_seen() {
     const POLICY: &str = "<meta http-equiv=Content-Security-Policy";
-    let page = std::fs::read_to_string(in_the_book()).unwrap();
+    let page = std::fs::read_to_string(in_the_book("lab-report.html")).unwrap();
     let begin = page.find("<svg").unwrap();
     let svg = &page[begin..begin + page[begin..].find("</svg>").unwrap()];
     let drawn: String = svg.lines().filter(|line| !line.starts_with("<rect") && !line.starts_with("<line")).collect();

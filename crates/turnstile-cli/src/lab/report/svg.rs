@@ -110,12 +110,12 @@ mod tests {
     fn marks_that_are_near_each_other_stand_above_each_other() {
         let mut plot = Plot::new(100.0);
         for x in [0.1, 0.11, 0.9] {
-            plot.mark(x, "member 0 killed");
+            plot.mark(x, "0 killed");
         }
         assert_eq!(plot.tiers.len(), 2, "the last one has room beside the first");
         let picture = plot.picture("c1", "a < b", "\"c\"");
         assert!(picture.contains("a &lt; b") && picture.contains("&quot;c&quot;") && picture.contains("y=\"-19.0\""));
-        assert!(picture.contains("text-anchor=\"end\">member 0 killed"), "the last one ends at its line: {picture}");
+        assert!(picture.contains("text-anchor=\"end\">0 killed"), "the last one ends at its line: {picture}");
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! their own `Drop`, by a [`Guard`] that runs `docker rm` when this process dies, and, where there is no `docker`
 //! command for that, by the next run that finds them: each bears the label [`STARTED`].
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::models::HostConfig;
+use testcontainers::bollard::models::{HostConfig, IpamConfig};
 use testcontainers::bollard::query_parameters::{
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
@@ -227,15 +227,33 @@ pub(crate) async fn host(docker: &Docker) -> Result<String> {
     }
 }
 
-/// The address of the engine's bridge, where containers reach the host.
+/// The address of the engine's bridge, where containers reach the host. An engine that has just made it may tell only its
+/// subnet, of which it takes the first address.
 async fn gateway(docker: &Docker) -> Option<String> {
     let bridge = docker.inspect_network("bridge", None).await.ok()?.ipam?.config;
-    bridge.into_iter().flatten().find_map(|config| config.gateway)
+    let address = |config: IpamConfig| config.gateway.or_else(|| first_address(&config.subnet?));
+    bridge.into_iter().flatten().find_map(address)
+}
+
+fn first_address(subnet: &str) -> Option<String> {
+    let network: Ipv4Addr = subnet.split('/').next()?.parse().ok()?;
+    Some(Ipv4Addr::from(u32::from(network).checked_add(1)?).to_string())
 }
 
 /// Keeps a server without a password from other machines, where it can.
 fn bind(config: &mut HostConfig, here: bool) {
     for binding in config.port_bindings.iter_mut().flatten().flat_map(|(_, bindings)| bindings.iter_mut().flatten()) {
         binding.host_ip = here.then(|| "127.0.0.1".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_address;
+
+    #[test]
+    fn a_bridge_has_the_first_address_of_its_subnet() {
+        assert_eq!(first_address("172.17.0.0/16").as_deref(), Some("172.17.0.1"));
+        assert_eq!(first_address("fd00::/64"), None);
     }
 }

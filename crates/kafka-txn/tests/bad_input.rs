@@ -104,7 +104,7 @@ async fn an_output_that_is_too_large_or_for_no_topic_costs_only_its_own_record()
     topics.kafka.delete_topic(&topics.to).await?;
     topics.kafka.topic_with(&topics.to, 1, 1, &[("max.message.bytes", "20000")]).await?;
     // The second of them is larger than what brokers read.
-    let large = ["large 30000", "large 101000000"];
+    let large = ["large 30000", "large 105000000"];
     let values =
         ["one", large[0], "two", "topic turnstile-no-such-topic", "three", "topic not/allowed", large[1], "four"];
     topics.produce(values).await?;

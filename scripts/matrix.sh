@@ -25,12 +25,14 @@ sed -n 's/.*"package_id":"[^"]*\/\(crates\/redis-[a-z-]*\|integration-tests\)#.*
 one() { # PROGRAM: all tests on it; those that failed are in $work/failed
     : >"$work/failed"
     # With TLS built in it asks for a certificate.
-    case $("$1" --port 0 --tls-port 1 2>&1) in *"configure TLS"*) without= ;; *) without=", without TLS, which it lacks" ;; esac
+    case $("$1" --port 0 --tls-port 1 2>&1) in
+        *"configure TLS"*) without='' && cp "$work/tests" "$work/run" ;;
+        *) without=", without TLS, which it lacks" && sed '/\/tls-/d' "$work/tests" >"$work/run" ;;
+    esac
     while read -r folder test; do
-        case $test in */tls-*) [ -z "$without" ] || continue ;; esac
         (cd "$folder" && TURNSTILE_SERVERS=processes TURNSTILE_REDIS_SERVER=$1 "$test" </dev/null) ||
             basename "$test" >>"$work/failed"
-    done <"$work/tests"
+    done <"$work/run"
 }
 
 status=0
@@ -43,7 +45,7 @@ for program in $(echo "$programs" | tr , ' '); do
             status=1
             echo "matrix: $version: FAILED: $(paste -sd' ' "$work/failed")" >>"$work/told"
         else
-            echo "matrix: $version: passed, $(wc -l <"$work/tests") test programs$without" >>"$work/told"
+            echo "matrix: $version: passed, $(wc -l <"$work/run") test programs$without" >>"$work/told"
         fi
     elif [ "$asked" ]; then
         status=69

@@ -26,16 +26,17 @@ pub fn json(all: &[Findings]) -> Result<String> {
 
 /// report.json and report.html, of phases of so many seconds.
 pub fn write(dir: &Path, seconds: u64, all: &[Findings]) -> Result<()> {
-    std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("report.json"), serde_json::to_string_pretty(&Report { strategies: all })?)?;
-    std::fs::write(dir.join("report.html"), page::of(seconds, all))?;
-    Ok(())
+    write_both(dir, "report", &Report { strategies: all }, &page::of(seconds, all))
 }
 
 /// soak.json and soak.html.
 pub fn write_soak(dir: &Path, soak: &Soak) -> Result<()> {
+    write_both(dir, "soak", soak, &soak::of(soak))
+}
+
+fn write_both(dir: &Path, name: &str, report: &impl Serialize, page: &str) -> Result<()> {
     std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("soak.json"), serde_json::to_string_pretty(soak)?)?;
-    std::fs::write(dir.join("soak.html"), soak::of(soak))?;
+    std::fs::write(dir.join(format!("{name}.json")), serde_json::to_string_pretty(report)?)?;
+    std::fs::write(dir.join(format!("{name}.html")), page)?;
     Ok(())
 }

@@ -70,13 +70,11 @@ impl Patient {
     ) -> Result<(Delivered, bool, Faults)> {
         let mut faults = round.begin(strategy, &ILLS).await;
         for worker in &mut self.workers {
-            let order = order(worker.number());
-            worker.ask::<()>(&order).await?;
+            worker.ask::<()>(&order(worker.number())).await?;
         }
         while let Some(step) = faults.next().await {
             if let Some(new) = self.suffer(&mut faults, &step).await? {
-                let order = order(new.number());
-                new.ask::<()>(&order).await?;
+                new.ask::<()>(&order(new.number())).await?;
             }
             self.replace(&order, stand).await?;
         }
@@ -96,8 +94,7 @@ impl Patient {
     /// Whoever has ended by itself.
     async fn replace<O: Serialize>(&mut self, order: &impl Fn(u32) -> O, stand: &O) -> Result<()> {
         while let Some(new) = self.ended(stand).await? {
-            let order = order(new.number());
-            new.ask::<()>(&order).await?;
+            new.ask::<()>(&order(new.number())).await?;
         }
         Ok(())
     }
